@@ -58,7 +58,9 @@ impl NodeHealth {
 
     /// How long its last probe took; `None`: none was answered yet.
     pub fn response_time(&self) -> Option<Duration> {
-        Some(self.response_us.load(Ordering::Relaxed)).filter(|&us| us > 0).map(Duration::from_micros)
+        Some(self.response_us.load(Ordering::Relaxed))
+            .filter(|&us| us > 0)
+            .map(Duration::from_micros)
     }
 
     /// Why the last failed call failed, while the node is ejected.

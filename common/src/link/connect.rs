@@ -27,6 +27,11 @@ pub(super) struct Open {
     pub(super) inbound: Streaming<v1::Batch>,
 }
 
+/// Waits until the transport takes another batch. False: it takes no more.
+pub(super) async fn writable(outbound: &mpsc::Sender<v1::Batch>) -> bool {
+    outbound.reserve().await.is_ok()
+}
+
 /// Opens a stream, or says in words why it can't.
 pub(super) async fn open(setup: &Setup) -> Result<Open, String> {
     match timeout(CONNECT_TIMEOUT, exchange_hellos(setup)).await {

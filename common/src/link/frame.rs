@@ -61,8 +61,8 @@ pub fn hello(identity: &Identity, link: Uuid, lane: v1::Lane, epoch: Option<&Epo
 pub fn accept_hello(own: &Identity, hello: Option<&v1::Hello>) -> Result<(), HelloError> {
     let hello = compatible(own, hello)?;
     let meant = (hello.to_id.as_str(), uuid_of(&hello.to_instance));
-    let is_me = (meant.0.is_empty() || meant.0 == own.id)
-        && (meant.1.is_nil() || meant.1 == own.instance);
+    let is_me =
+        (meant.0.is_empty() || meant.0 == own.id) && (meant.1.is_nil() || meant.1 == own.instance);
     if is_me {
         return Ok(());
     }
@@ -167,8 +167,7 @@ mod tests {
     #[test]
     fn a_caller_trusts_only_the_node_it_expects() {
         let own = identity("ringway", "gw");
-        let mut peer =
-            Peer { id: "n1".to_owned(), instance: Uuid::nil(), address: String::new() };
+        let mut peer = Peer { id: "n1".to_owned(), instance: Uuid::nil(), address: String::new() };
         let answer = hello(&identity("ringway", "n1"), Uuid::nil(), v1::Lane::Small, None);
         assert_eq!(check_answer(&own, &peer, Some(&answer)), Ok(()));
         peer.instance = Uuid::from_u128(9);

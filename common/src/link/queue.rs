@@ -130,8 +130,7 @@ mod tests {
 
     fn submission(verb: v1::Verb, key: &str) -> (Submission, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
-        let request =
-            v1::Request { verb: verb.into(), key: key.to_owned(), ..Default::default() };
+        let request = v1::Request { verb: verb.into(), key: key.to_owned(), ..Default::default() };
         let now = Instant::now();
         let call = Call {
             request,

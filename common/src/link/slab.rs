@@ -82,9 +82,9 @@ impl Slab {
     /// Answers those whose time is up, drops those nobody waits for, and names both.
     pub(super) fn sweep(&mut self, now: Instant) -> Vec<u64> {
         let over = |slot: &Slot| {
-            slot.taken.as_ref().is_some_and(|taken| {
-                taken.deadline <= now || taken.waiters.nobody_waits()
-            })
+            slot.taken
+                .as_ref()
+                .is_some_and(|taken| taken.deadline <= now || taken.waiters.nobody_waits())
         };
         let ended: Vec<u64> = self
             .slots

@@ -132,10 +132,9 @@ impl Task {
                     stream.last_work = Instant::now();
                     taken.drain(..).for_each(|submission| self.queue.push(submission));
                 }
-                permit = stream.open.outbound.reserve(), if blocked => match permit {
-                    // Space again: the next turn of the loop fills it.
-                    Ok(_permit) => {}
-                    Err(_) => return End::Broken,
+                // Space again: the next turn of the loop fills it.
+                writable = connect::writable(&stream.open.outbound), if blocked => if !writable {
+                    return End::Broken;
                 },
                 now = self.tick.tick(), if !idle => {
                     self.queue.sweep(now);
