@@ -118,10 +118,11 @@ impl WantedRing {
     /// What is wanted here but differs in the cluster, in plain words. Seeds are secret: that
     /// they differ is said, not what they are.
     pub fn conflict_with(&self, stored: &RingSettings) -> Option<String> {
-        let nodes = self.virtual_nodes.filter(|wanted| *wanted != stored.virtual_nodes).map(|wanted| {
-            let stored = stored.virtual_nodes;
-            format!("virtual_nodes is {wanted} here but {stored} in the cluster state")
-        });
+        let nodes =
+            self.virtual_nodes.filter(|wanted| *wanted != stored.virtual_nodes).map(|wanted| {
+                let stored = stored.virtual_nodes;
+                format!("virtual_nodes is {wanted} here but {stored} in the cluster state")
+            });
         let seed = self.seed.as_ref().filter(|wanted| **wanted != stored.seed);
         let seed = seed.map(|_| "seed is not the one in the cluster state".to_owned());
         let differences: Vec<String> = nodes.into_iter().chain(seed).collect();

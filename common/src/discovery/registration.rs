@@ -96,7 +96,10 @@ impl Registration {
     }
 
     /// `None` when the task has ended, which it does only after having left.
-    async fn order(&self, order: impl FnOnce(oneshot::Sender<Result<()>>) -> Order) -> Option<Result<()>> {
+    async fn order(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<()>>) -> Order,
+    ) -> Option<Result<()>> {
         let (done, answer) = oneshot::channel();
         self.orders.send(order(done)).await.ok()?;
         answer.await.ok()
