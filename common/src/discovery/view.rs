@@ -3,7 +3,7 @@
 //! How it was read, and what happens when it can't be, is each backend's business; what follows
 //! from it (the ring, the epoch) is made by `topology`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use super::record::{NodeId, NodeRecord};
 pub const DEFAULT_VIRTUAL_NODES: u32 = 100;
 
 /// What every process must use to compute the same ring; kept in the cluster state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RingSettings {
     /// Virtual nodes of a member of weight 100.
     pub virtual_nodes: u32,
@@ -24,6 +24,15 @@ pub struct RingSettings {
 impl Default for RingSettings {
     fn default() -> Self {
         Self { virtual_nodes: DEFAULT_VIRTUAL_NODES, seed: String::new() }
+    }
+}
+
+impl fmt::Debug for RingSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The seed is a secret of the cluster: logs may say that there is one, not what it is.
+        let seed = if self.seed.is_empty() { "(none)" } else { "(set)" };
+        let mut out = f.debug_struct("RingSettings");
+        out.field("virtual_nodes", &self.virtual_nodes).field("seed", &seed).finish()
     }
 }
 
