@@ -6,7 +6,7 @@ mod ownership;
 mod stale;
 mod unary;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use common::{
     clock::Clock,
@@ -29,6 +29,8 @@ pub(crate) struct NodeService {
     pub(crate) groups: Arc<Groups>,
     pub(crate) route: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// When the node started, by that clock.
+    pub(crate) started: Duration,
     /// The node has left the ring: new operations go elsewhere.
     pub(crate) leaving: CancellationToken,
 }

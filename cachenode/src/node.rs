@@ -55,9 +55,10 @@ impl Node {
     ) -> Result<Self, StartError> {
         let listeners = build::Listeners::bind(settings).await?;
         let record = build::record(settings, &listeners, clock.as_ref())?;
-        let service = build::service(settings, &record, &discovery, clock, lifecycle)?;
-        // The listeners outlive the soft stop: a node serves until it has left the ring.
-        let serving = Stop { soft: Default::default(), hard: lifecycle.stop().hard };
+        // Serving outlives the soft stop: a node serves until it has left the ring.
+        let hard = lifecycle.stop().hard;
+        let serving = Stop { soft: hard.child_token(), hard };
+        let service = build::service(settings, &record, &discovery, clock, lifecycle, &serving)?;
         let (grpc, http) = (listeners.grpc.local_addr(), listeners.http.local_addr());
         let registered = build::serve(settings, listeners, &service, lifecycle, &serving)?;
         let registration = Arc::new(discovery.register(record));

@@ -102,6 +102,7 @@ pub(super) fn service(
     discovery: &Arc<dyn Discovery>,
     clock: Arc<dyn Clock>,
     lifecycle: &Lifecycle,
+    serving: &Stop,
 ) -> Result<Arc<NodeService>, StartError> {
     let identity = Identity {
         service: settings.discovery.service_name.clone(),
@@ -109,12 +110,9 @@ pub(super) fn service(
         id: record.id.to_string(),
         instance: record.instance,
     };
-    // Followed to the hard stop: a draining node still has to know who owns its keys now.
-    let topologies = topology::follow(
-        Arc::clone(discovery),
-        lifecycle.tracker(),
-        lifecycle.stop().hard,
-    );
+    // Followed until nothing is served any more: a draining node has to know who owns its keys.
+    let stop = serving.soft.clone();
+    let topologies = topology::follow(Arc::clone(discovery), lifecycle.tracker(), stop);
     let groups = Arc::new(Groups::from_settings(settings, Arc::clone(&clock)));
     let route = Shared::new(identity.clone(), topologies, PERSISTENCE, Arc::clone(&clock));
     Ok(Arc::new(NodeService {
@@ -122,6 +120,7 @@ pub(super) fn service(
         identity,
         groups,
         route: Arc::new(route),
+        started: clock.monotonic(),
         clock,
         leaving: CancellationToken::new(),
     }))

@@ -65,6 +65,11 @@ impl Ask {
         })
     }
 
+    /// What will be asked.
+    pub fn request(&self) -> &v1::Request {
+        &self.0
+    }
+
     pub(super) fn into_request(self) -> v1::Request {
         self.0
     }
