@@ -28,6 +28,7 @@ use figment::value::{Dict, Value};
 
 pub use self::{
     groups::{Eviction, GroupSettings, OriginSettings},
+    keys::MAX_VALUE,
     problem::{ConfigError, Origin, Problem},
     reference::reference,
     settings::{
@@ -106,8 +107,8 @@ pub fn load(
     Ok(Loaded { settings, warnings, report })
 }
 
-/// The environment of this process: what is not UTF-8 can't be a setting and is left out, except
-/// that a value of ours keeps its place with the broken bytes replaced, to be refused or shown.
+/// The variables of this process that may be settings. Bytes that are not UTF-8 are replaced; a
+/// text setting that holds a replacement is refused.
 pub fn process_environment() -> Vec<(String, String)> {
     let texts = std::env::vars_os().filter_map(|(name, value)| {
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))

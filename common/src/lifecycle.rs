@@ -60,8 +60,8 @@ impl Default for Stop {
 pub enum Ending {
     /// Everything finished what it had begun.
     Drained,
-    /// So many tasks were cut off by the deadline or a second request.
-    Cut(usize),
+    /// Draining was cut off, by the deadline or a second request.
+    Cut,
     /// The critical task of that name died.
     Failed(String),
 }
@@ -71,7 +71,7 @@ impl Ending {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Drained => ExitCode::SUCCESS,
-            Self::Cut(_) | Self::Failed(_) => ExitCode::FAILURE,
+            Self::Cut | Self::Failed(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -157,26 +157,24 @@ impl Lifecycle {
     pub async fn run_until_stopped(self) -> Ending {
         self.stop.soft.cancelled().await;
         self.tracker.close();
+        // The hard token first: tasks that it has cut off are gone as well, but not drained.
         let cut = tokio::select! {
             biased;
-            () = self.tracker.wait() => None,
             () = self.stop.hard.cancelled() => Some("it was asked to stop at once"),
+            () = self.tracker.wait() => None,
             () = tokio::time::sleep(self.drain) => Some("the time for draining is over"),
         };
-        let left = self.tracker.len();
-        self.stop.hard.cancel();
         if let Some(why) = cut {
-            tracing::warn!(why, tasks = left, "not drained");
-            if timeout(HARD_GRACE, self.tracker.wait()).await.is_err() {
-                tracing::error!(
-                    tasks = self.tracker.len(),
-                    "tasks that do not stop are left behind"
-                );
-            }
+            tracing::warn!(why, tasks = self.tracker.len(), "not drained");
+        }
+        self.stop.hard.cancel();
+        if timeout(HARD_GRACE, self.tracker.wait()).await.is_err() {
+            let tasks = self.tracker.len();
+            tracing::error!(tasks, "tasks that do not stop are left behind");
         }
         match (self.failed.get(), cut) {
             (Some(task), _) => Ending::Failed(task.clone()),
-            (None, Some(_)) => Ending::Cut(left),
+            (None, Some(_)) => Ending::Cut,
             (None, None) => Ending::Drained,
         }
     }
@@ -230,7 +228,7 @@ mod tests {
         life.tracker().spawn(stop.hard.clone().cancelled_owned());
         let start = Instant::now();
         stop.request();
-        assert_eq!(life.run_until_stopped().await, Ending::Cut(1));
+        assert_eq!(life.run_until_stopped().await, Ending::Cut);
         assert_eq!(start.elapsed().as_secs(), DRAIN.as_secs());
     }
 
@@ -244,7 +242,7 @@ mod tests {
         let running = tokio::spawn(life.run_until_stopped());
         tokio::task::yield_now().await;
         stop.request();
-        assert_eq!(running.await.unwrap(), Ending::Cut(1));
+        assert_eq!(running.await.unwrap(), Ending::Cut);
         assert!(start.elapsed() < DRAIN);
     }
 
@@ -254,7 +252,7 @@ mod tests {
         life.tracker().spawn(std::future::pending::<()>());
         let start = Instant::now();
         life.stop().request();
-        assert_eq!(life.run_until_stopped().await, Ending::Cut(1));
+        assert_eq!(life.run_until_stopped().await, Ending::Cut);
         assert_eq!(start.elapsed().as_secs(), (DRAIN + HARD_GRACE).as_secs());
     }
 

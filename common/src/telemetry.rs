@@ -7,7 +7,7 @@
 use std::{fmt, io, io::IsTerminal};
 
 use prometheus_client::encoding::text::encode;
-use tracing::Subscriber;
+use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
 
 pub use prometheus_client::registry::Registry;
@@ -94,22 +94,24 @@ where
 }
 
 fn filter(directives: &str) -> Result<EnvFilter, LogError> {
-    for directive in directives.split(',').map(str::trim) {
+    let directives: Vec<_> = directives.split(',').map(str::trim).collect();
+    for directive in &directives {
         let wrong =
-            |problem: String| Err(LogError::Filter { directive: directive.to_owned(), problem });
+            |problem: String| Err(LogError::Filter { directive: (*directive).to_owned(), problem });
         // `inf` alone would be taken for a target of that name, and nothing else would be logged.
+        // An empty one would be taken for `error`.
         let bare = !directive.contains(['=', '[']);
-        if bare && directive.parse::<tracing::level_filters::LevelFilter>().is_err() {
+        let level = directive.parse::<LevelFilter>();
+        if bare && (directive.is_empty() || level.is_err()) {
             return wrong("it is not a level".into());
         }
         if let Err(error) = EnvFilter::builder().parse(directive) {
             return wrong(error.to_string());
         }
     }
-    EnvFilter::builder().parse(directives).map_err(|error| LogError::Filter {
-        directive: directives.to_owned(),
-        problem: error.to_string(),
-    })
+    let directives = directives.join(",");
+    let whole = EnvFilter::builder().parse(&directives);
+    whole.map_err(|error| LogError::Filter { directive: directives, problem: error.to_string() })
 }
 
 /// The metrics of one gateway or node. Filled while it is built, then shared and only read.

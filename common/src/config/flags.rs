@@ -17,7 +17,7 @@ pub struct FlagValue {
     pub flag: &'static str,
     /// The key it sets.
     pub key: &'static str,
-    /// Its value, if it was given. May be a secret's; not for logs.
+    /// Its value, if it was given.
     pub value: Option<String>,
 }
 
@@ -111,7 +111,7 @@ pub struct GatewayFlags {
     #[arg(long, value_name = "PORT")]
     pub api_port: Option<String>,
 
-    /// Worker threads [default: one per core, at most 8]
+    /// Worker threads, 0 for one per core and at most 8 [default: 0]
     #[arg(long, value_name = "NUMBER")]
     pub workers: Option<String>,
 }
@@ -187,7 +187,7 @@ pub struct NodeFlags {
     #[arg(long, value_name = "SIZE")]
     pub cache_size: Option<String>,
 
-    /// Lifetime of the demo group's entries, 0 for ever [default: 0]
+    /// Lifetime of the demo group's entries, 0 is forever [default: 0s]
     #[arg(long, value_name = "DURATION")]
     pub ttl: Option<String>,
 }
@@ -232,7 +232,10 @@ mod tests {
     use clap::{Command, CommandFactory};
 
     use super::*;
-    use crate::config::keys::{KEYS, Takes};
+    use crate::config::{
+        keys::{Fallback, KEYS, Takes},
+        kind::Kind,
+    };
 
     /// Flags that set no key.
     const KEYLESS: [&str; 4] = ["help", "version", "config", "check-config"];
@@ -270,6 +273,21 @@ mod tests {
                 assert!(arg.get_help().is_some(), "{} has no help", arg.get_id());
             }
             assert!(command.render_version().contains(env!("CARGO_PKG_VERSION")));
+        }
+    }
+
+    #[test]
+    fn help_tells_the_defaults_of_the_table() {
+        for mut command in [GatewayFlags::command(), NodeFlags::command()] {
+            command.build();
+            for key in KEYS.iter().filter(|key| !matches!(key.kind, Kind::Switch)) {
+                let arg =
+                    command.get_arguments().find(|arg| arg.get_long() == key.flag.map(|f| f.0));
+                let (Some(arg), Fallback::Value(value)) = (arg, key.fallback) else { continue };
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                let told = format!("[default: {value}]");
+                assert!(value.is_empty() || help.ends_with(&told), "{}: {help}", key.path);
+            }
         }
     }
 

@@ -14,8 +14,8 @@ use super::{
 pub(super) const PREFIX: &str = "RINGWAY_";
 /// The variable that names the file, as `--config` does.
 pub(super) const FILE_VARIABLE: &str = "RINGWAY_CONFIG";
-/// Largest value of any group: larger ones would hold up everything else on a link.
-pub(super) const MAX_VALUE: u64 = 64 << 20;
+/// Largest `max_value` of any group, in bytes.
+pub const MAX_VALUE: u64 = 64 << 20;
 
 /// Longest timeout: what waits longer is not a timeout.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);

@@ -192,6 +192,9 @@ fn choice(value: &Value, words: &[&str]) -> Result<String, String> {
 
 fn text(value: &Value) -> Result<String, String> {
     match value {
+        Value::String(_, text) if text.contains(char::REPLACEMENT_CHARACTER) => {
+            Err("this is not UTF-8".into())
+        }
         Value::String(_, text) => Ok(text.clone()),
         Value::Char(_, c) => Ok(c.to_string()),
         _ => Err("this is not a text; write it in quotes".into()),
@@ -298,5 +301,6 @@ mod tests {
         let kind = Kind::Text("text", rules::seed);
         assert_eq!(read(&kind, "0123"), Some(Parsed::Text("0123".into())));
         assert_eq!(read(&kind, 123), None, "leading zeros would be lost");
+        assert_eq!(read(&kind, "a\u{fffd}"), None, "broken bytes were replaced");
     }
 }

@@ -3,7 +3,7 @@
 //! figment does the merging and remembers where each value came from. It stays behind this module:
 //! every flag and every variable is a provider of its own, so that the origin of a value is exact.
 
-use std::path::Path;
+use std::{fs::File, io::Read, path::Path};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -146,11 +146,13 @@ pub(super) fn read_file(path: &Path, named_by: Origin) -> Result<Dict, Problem> 
     };
     let unreadable =
         |error| unusable(format!("the file can't be read: {error}; give the path of a TOML file"));
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > MAX_FILE_BYTES {
-        return Err(unusable(format!("the file has {size} bytes, the most is {MAX_FILE_BYTES}")));
+    let mut text = String::new();
+    let opened = File::open(path).map_err(unreadable)?;
+    // Not by the file's length: it may be a pipe.
+    let size = opened.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if size as u64 > MAX_FILE_BYTES {
+        return Err(unusable(format!("the file is too long; the most is {MAX_FILE_BYTES} bytes")));
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
     Toml::from_str(&text).map_err(|error| unusable(syntax(&text, &error)))
 }
 
