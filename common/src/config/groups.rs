@@ -145,36 +145,41 @@ pub(super) fn read_origin(
     };
     let kind = table.remove("kind");
     match kind.as_ref().and_then(Value::as_str) {
-        Some("static") => {}
-        Some(other) => {
-            let message =
-                format!("origin kind {other:?} is not built into this version; use \"static\"");
-            complain(format!("{key}.kind"), kind.as_ref(), message);
-            return None;
-        }
-        None => {
-            let message = "an origin has a kind; the one of this version is \"static\"".into();
-            complain(format!("{key}.kind"), kind.as_ref(), message);
-            return None;
+        Some("static") => static_origin(table, &key, &mut complain),
+        named => {
+            complain(format!("{key}.kind"), kind.as_ref(), not_built_in(named));
+            None
         }
     }
+}
+
+fn not_built_in(kind: Option<&str>) -> String {
+    match kind {
+        Some(kind) => {
+            format!("origin kind {kind:?} is not built into this version; use \"static\"")
+        }
+        None => "an origin has a kind; the one of this version is \"static\"".into(),
+    }
+}
+
+fn static_origin(
+    mut table: Dict,
+    key: &str,
+    complain: &mut impl FnMut(String, Option<&Value>, String),
+) -> Option<OriginSettings> {
     let values = table.remove("values");
     for unknown in table.keys() {
         let message = "there is no such key; an origin of kind \"static\" has values".into();
         complain(format!("{key}.{}", step(unknown)), None, message);
     }
-    match values {
-        Some(Value::Dict(_, values)) => {
-            let values = static_values(values, &format!("{key}.values"), &mut complain);
-            Some(OriginSettings::Static { values })
-        }
-        other => {
-            let message = "an origin of kind \"static\" has a table of values; write \
-                           values = { Tom = \"630\" }";
-            complain(format!("{key}.values"), other.as_ref(), message.into());
-            None
-        }
-    }
+    let key = format!("{key}.values");
+    let Some(Value::Dict(_, values)) = values else {
+        let message = "an origin of kind \"static\" has a table of values; write values = \
+                       { Tom = \"630\" }";
+        complain(key, values.as_ref(), message.into());
+        return None;
+    };
+    Some(OriginSettings::Static { values: static_values(values, &key, complain) })
 }
 
 /// The table's values as text: whole numbers and booleans are taken as they are written.

@@ -69,7 +69,9 @@ impl Kind {
             }
             Self::List(_, rule) => {
                 let items = list(value)?;
-                items.iter().try_for_each(|item| rule(item))?;
+                for item in &items {
+                    rule(item).map_err(|wrong| format!("{item:?}: {wrong}"))?;
+                }
                 rules::distinct(&items).map(|()| Parsed::List(items))
             }
             Self::Origin => Err("this is a table of its own".into()),
@@ -193,7 +195,7 @@ fn choice(value: &Value, words: &[&str]) -> Result<String, String> {
 fn text(value: &Value) -> Result<String, String> {
     match value {
         Value::String(_, text) if text.contains(char::REPLACEMENT_CHARACTER) => {
-            Err("this is not UTF-8".into())
+            Err("this is not UTF-8; write it in UTF-8".into())
         }
         Value::String(_, text) => Ok(text.clone()),
         Value::Char(_, c) => Ok(c.to_string()),

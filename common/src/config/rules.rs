@@ -5,13 +5,15 @@
 
 use std::{collections::BTreeSet, net::Ipv6Addr};
 
-use crate::{key::GroupName, telemetry};
+use crate::{
+    discovery::{MAX_NODE_ID_BYTES, NodeId, NodeIdError},
+    key::GroupName,
+    telemetry,
+};
 
 /// A rule: the text is fine, or a sentence about why it is not.
 pub(super) type Rule = fn(&str) -> Result<(), String>;
 
-/// Longest identity of a gateway or node, in bytes.
-pub(super) const MAX_ID_BYTES: usize = 256;
 /// Longest service or zone name, in bytes.
 pub(super) const MAX_NAME_BYTES: usize = 64;
 /// Longest ring seed, in bytes.
@@ -52,14 +54,16 @@ pub(super) fn filter(text: &str) -> Result<(), String> {
     telemetry::check_filter(text).map_err(|error| error.to_string())
 }
 
-/// The identity of a gateway or node. It becomes part of an etcd key, hence no slash.
+/// The identity of a gateway or node.
 pub(super) fn id(text: &str) -> Result<(), String> {
-    if text.is_empty() || text.len() > MAX_ID_BYTES {
-        return Err(format!("an id has 1 to {MAX_ID_BYTES} bytes, this one has {}", text.len()));
-    }
-    match text.chars().find(|c| *c == '/' || c.is_control()) {
-        Some(c) => Err(format!("an id can't hold {c:?}; letters, digits, '.', '-', ':' are safe")),
-        None => Ok(()),
+    match NodeId::new(text) {
+        Ok(_) => Ok(()),
+        Err(NodeIdError::Character(c)) => {
+            Err(format!("an id can't hold {c:?}; letters, digits, '.', '-' and ':' are safe"))
+        }
+        Err(NodeIdError::Empty | NodeIdError::TooLong(_)) => {
+            Err(format!("an id has 1 to {MAX_NODE_ID_BYTES} bytes, this one has {}", text.len()))
+        }
     }
 }
 
@@ -80,7 +84,7 @@ pub(super) fn host(text: &str) -> Result<(), String> {
 /// A `host:port` that others can dial.
 pub(super) fn address(text: &str) -> Result<(), String> {
     let form = "give host:port, such as 10.0.0.7:9090 or [fd00::7]:9090";
-    let (name, port) = text.rsplit_once(':').ok_or(format!("{text:?} has no port; {form}"))?;
+    let (name, port) = text.rsplit_once(':').ok_or(format!("there is no port; {form}"))?;
     if !port.bytes().all(|b| b.is_ascii_digit()) || !port.parse().is_ok_and(|p: u16| p > 0) {
         return Err(format!("{port:?} is not a port from 1 to 65535; {form}"));
     }
@@ -97,7 +101,7 @@ pub(super) fn address(text: &str) -> Result<(), String> {
 /// An etcd endpoint: `host:port`, with or without `http://`.
 pub(super) fn endpoint(text: &str) -> Result<(), String> {
     if text.starts_with("https://") {
-        return Err(format!("{text:?}: https is not built into this version; use http"));
+        return Err("https is not built into this version; use http".into());
     }
     address(text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/'))
 }
@@ -187,7 +191,7 @@ mod tests {
     #[test]
     fn ids_become_part_of_a_key() {
         assert_eq!(id("10.0.0.7:9090"), Ok(()));
-        for bad in ["", "a/b", "a\nb", &"i".repeat(MAX_ID_BYTES + 1)] {
+        for bad in ["", "a/b", "a\nb", &"i".repeat(MAX_NODE_ID_BYTES + 1)] {
             assert!(id(bad).is_err(), "{bad:?}");
         }
     }

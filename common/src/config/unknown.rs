@@ -19,10 +19,8 @@ pub(super) fn check_file(content: &mut Dict, origin: &Origin, problems: &mut Vec
     content.retain(|section, value| {
         let is_group = section == "groups";
         if !is_group && !KEYS.iter().any(|key| section_of(key.path) == section) {
-            complain(
-                step(section),
-                format!("there is no such section{}", nearest_section(section)),
-            );
+            let message = format!("there is no such section{}", nearest_section(section));
+            complain(step(section), message);
             return false;
         }
         let Value::Dict(_, keys) = value else {
@@ -30,21 +28,22 @@ pub(super) fn check_file(content: &mut Dict, origin: &Origin, problems: &mut Vec
             complain(section.clone(), message);
             return false;
         };
-        if is_group {
-            keys.retain(|name, group| check_group(name, group, &mut complain));
-        } else {
-            keys.retain(|name, _| {
-                let path = format!("{section}.{name}");
-                let known = KEYS.iter().any(|key| key.path == path);
-                if !known {
-                    let shown = format!("{section}.{}", step(name));
-                    complain(shown, format!("there is no such key{}", nearest_key(&path)));
-                }
-                known
-            });
-        }
+        keys.retain(|name, value| match is_group {
+            true => check_group(name, value, &mut complain),
+            false => check_key(section, name, &mut complain),
+        });
         true
     });
+}
+
+fn check_key(section: &str, name: &str, complain: &mut impl FnMut(String, String)) -> bool {
+    let path = format!("{section}.{name}");
+    let known = KEYS.iter().any(|key| key.path == path);
+    if !known {
+        let message = format!("there is no such key{}", nearest_key(&path));
+        complain(format!("{section}.{}", step(name)), message);
+    }
+    known
 }
 
 fn check_group(name: &str, value: &mut Value, complain: &mut impl FnMut(String, String)) -> bool {
