@@ -59,14 +59,12 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let gateway = &settings.gateway;
         security::check_listener("gateway", &gateway.host, &settings.security)?;
-        let listener = Listener::bind(&common::config::host_port(&gateway.host, gateway.port)).await?;
+        let listener =
+            Listener::bind(&common::config::host_port(&gateway.host, gateway.port)).await?;
         let address = listener.local_addr();
         let stop = lifecycle.stop();
-        let topologies = topology::follow(
-            Arc::clone(&discovery),
-            lifecycle.tracker(),
-            stop.soft.clone(),
-        );
+        let topologies =
+            topology::follow(Arc::clone(&discovery), lifecycle.tracker(), stop.soft.clone());
         let identity = Identity {
             service: settings.discovery.service_name.clone(),
             role: Role::Gateway,

@@ -81,7 +81,8 @@ async fn bound_uri(State(worker): AppState, request: Request, next: Next) -> Res
 }
 
 async fn unknown_path(State(worker): AppState, request: Request) -> Response {
-    let text = format!("there is nothing at {}; the API begins at /api/cache", request.uri().path());
+    let text =
+        format!("there is nothing at {}; the API begins at /api/cache", request.uri().path());
     worker.refuse(&Error::new(Code::NotFound, text))
 }
 

@@ -1,10 +1,6 @@
 //! What a gateway counts. Every worker has its own counters, so that they share no cache line.
 
-use std::{
-    array,
-    sync::atomic::AtomicU64,
-    time::Duration,
-};
+use std::{array, sync::atomic::AtomicU64, time::Duration};
 
 use http::StatusCode;
 use prometheus_client::{
@@ -75,7 +71,9 @@ impl Metrics {
             self.latency.get_or_create_owned(&LatencyLabels { worker, operation })
         };
         WorkerMetrics {
-            requests: array::from_fn(|operation| array::from_fn(|status| counter(operation, status))),
+            requests: array::from_fn(|operation| {
+                array::from_fn(|status| counter(operation, status))
+            }),
             latency: array::from_fn(histogram),
         }
     }

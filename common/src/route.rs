@@ -29,7 +29,7 @@ use crate::{
     topology::{Topologies, Topology},
 };
 
-pub use ask::{Ask, Write};
+pub use ask::{Ask, Write, version_of};
 pub use budget::RetryBudget;
 pub use metrics::RouteMetrics;
 pub use probe::probe_members;

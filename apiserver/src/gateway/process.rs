@@ -7,12 +7,7 @@ use std::{
 };
 
 use common::{
-    clock::Clock,
-    config::Settings,
-    key::GroupName,
-    route::Shared,
-    serve::Limits,
-    telemetry,
+    clock::Clock, config::Settings, key::GroupName, route::Shared, serve::Limits, telemetry,
 };
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -66,7 +61,9 @@ impl Process {
             clock,
             stopping,
             max_value: settings.gateway.max_value as usize,
-            max_values: max_values.map(|(name, group)| (name.clone(), group.max_value as usize)).collect(),
+            max_values: max_values
+                .map(|(name, group)| (name.clone(), group.max_value as usize))
+                .collect(),
             max_connections: settings.gateway.max_connections,
         }
     }

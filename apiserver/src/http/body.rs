@@ -48,10 +48,7 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> R
 }
 
 /// The whole body, or `None` as soon as it is over the limit.
-async fn collect(
-    body: &mut Body,
-    limit: usize,
-) -> std::result::Result<Option<Bytes>, axum::Error> {
+async fn collect(body: &mut Body, limit: usize) -> std::result::Result<Option<Bytes>, axum::Error> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {

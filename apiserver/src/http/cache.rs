@@ -8,10 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use common::{
-    error::Result,
-    route::Write,
-};
+use common::{error::Result, route::Write};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use proto::v1::Source;
 use tokio::time::Instant;

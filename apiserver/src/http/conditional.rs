@@ -47,8 +47,7 @@ pub(crate) fn of_write(headers: &HeaderMap) -> Result<Option<Condition>> {
         condition.if_present = tags.contains(&"*");
         // Weak and foreign tags match nothing.
         let versions = tags.into_iter().filter_map(parse);
-        condition.if_version =
-            versions.map(|version| version.to_bytes().to_vec().into()).collect();
+        condition.if_version = versions.map(|version| version.to_bytes().to_vec().into()).collect();
         if !condition.if_present && condition.if_version.is_empty() {
             let text = "If-Match names no ETag of this cache";
             return Err(Error::new(Code::PreconditionFailed, text));

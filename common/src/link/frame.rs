@@ -47,7 +47,7 @@ pub fn hello(identity: &Identity, link: Uuid, lane: v1::Lane, epoch: Option<&Epo
         role: identity.role.into(),
         id: identity.id.clone(),
         instance: wire_uuid(identity.instance),
-        epoch: epoch.map(Epoch::to_wire),
+        epoch: epoch.map(|epoch| epoch.to_wire()),
         link: wire_uuid(link),
         lane: lane.into(),
         ..Default::default()

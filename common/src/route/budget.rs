@@ -29,11 +29,7 @@ pub struct RetryBudget {
 impl RetryBudget {
     /// A full budget.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            saved: AtomicI64::new(MOST_SAVED * COST),
-            granted_second: AtomicU64::new(0),
-            clock,
-        }
+        Self { saved: AtomicI64::new(MOST_SAVED * COST), granted_second: AtomicU64::new(0), clock }
     }
 
     /// A request came. A full budget, the usual case, is only read.
