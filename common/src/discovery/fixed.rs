@@ -175,7 +175,7 @@ fn member(address: &str) -> std::result::Result<NodeRecord, String> {
 }
 
 /// Processes with the same list are in the same cluster state.
-fn generation<'a>(service: &str, ids: impl Iterator<Item = &'a NodeId>) -> Uuid {
+fn generation<'a>(service: &'a str, ids: impl Iterator<Item = &'a NodeId>) -> Uuid {
     let mut hash = Md5::new();
     for part in [service].into_iter().chain(ids.map(NodeId::as_str)) {
         hash.update((part.len() as u64).to_be_bytes());

@@ -89,6 +89,30 @@ pub(crate) struct Terms {
     pub(crate) views: watch::Receiver<Option<Arc<View>>>,
 }
 
+impl Terms {
+    /// Whether the holder of our id has to make room. Only a holder that answers may stay: a
+    /// restart after a crash must not wait for the old lease.
+    async fn judge(&self, holder: &Holder, was_registered: bool) -> Try<()> {
+        let ours = &self.record;
+        // Nobody can be called by a record that can't be read.
+        let Ok(theirs) = NodeRecord::parse(&holder.value) else { return Ok(()) };
+        if theirs.instance == ours.instance {
+            return Ok(());
+        }
+        // On the first claim we hold the port, so whoever had it before is dead. Later it may be
+        // us who lost the address; then ask.
+        if theirs.grpc == ours.grpc && !was_registered {
+            return Ok(());
+        }
+        if self.prober.instance_at(&theirs.grpc).await == Some(theirs.instance) {
+            return Err(Setback::Held { instance: theirs.instance, address: theirs.grpc });
+        }
+        tracing::info!(id = %ours.id, instance = %theirs.instance, address = theirs.grpc,
+            "the record of an instance that does not answer is replaced");
+        Ok(())
+    }
+}
+
 /// Registers in the background.
 pub(crate) fn spawn(on: &Handle, seat: impl Seat, terms: Terms) -> Registration {
     let (registration, Keeper { state, orders }) = Registration::new();
@@ -198,33 +222,11 @@ impl<S: Seat> Registrar<S> {
                 return Ok(holder.revision);
             }
             Some(holder) => {
-                self.judge(&holder).await?;
+                self.terms.judge(&holder, self.was_registered).await?;
                 holder.revision
             }
         };
         self.seat.put(json, seen).await
-    }
-
-    /// Whether the holder of our id has to make room. Only a holder that answers may stay: a
-    /// restart after a crash must not wait for the old lease.
-    async fn judge(&self, holder: &Holder) -> Try<()> {
-        let ours = &self.terms.record;
-        // Nobody can be called by a record that can't be read.
-        let Ok(theirs) = NodeRecord::parse(&holder.value) else { return Ok(()) };
-        if theirs.instance == ours.instance {
-            return Ok(());
-        }
-        // On the first claim we hold the port, so whoever had it before is dead. Later it may be
-        // us who lost the address; then ask.
-        if theirs.grpc == ours.grpc && !self.was_registered {
-            return Ok(());
-        }
-        if self.terms.prober.instance_at(&theirs.grpc).await == Some(theirs.instance) {
-            return Err(Setback::Held { instance: theirs.instance, address: theirs.grpc });
-        }
-        tracing::info!(id = %ours.id, instance = %theirs.instance, address = theirs.grpc,
-            "the record of an instance that does not answer is replaced");
-        Ok(())
     }
 
     fn settle(&mut self, revision: u64) {
