@@ -1,0 +1,50 @@
+# The recipes that people and CI run. `make help` lists them.
+
+CARGO ?= cargo
+# Where tools/fetch-debian puts etcd and wrk, and where the tests look for them first.
+export RINGWAY_TOOLS := $(CURDIR)/target/tools
+
+.DEFAULT_GOAL := help
+.PHONY: help run test tools build lint doc bench bench-ring faults clean toolchain
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: toolchain ## start a local fleet, fetching and building what that takes
+	tools/fetch-debian etcd
+	$(CARGO) run --release -p ringway-fleet --bin fleet
+
+test: tools ## fetch what the tests need and run them all (short forms)
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace
+
+tools: toolchain ## make etcd, etcdctl and wrk callable in target/tools/bin, without root
+	tools/fetch-debian etcd etcdctl wrk
+
+build: toolchain ## the release binaries
+	$(CARGO) build --release --workspace --bins
+
+lint: toolchain ## formatting, clippy and rustdoc; any warning is an error
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace
+
+doc: toolchain ## the API documentation, in target/doc
+	$(CARGO) doc --no-deps --workspace
+
+bench: tools bench-ring ## the ring bench and a load run against a local fleet
+	$(CARGO) run --release -p ringway-fleet --bin load
+
+bench-ring: toolchain ## lookup, rebuild and spread of the ring alone
+	$(CARGO) bench -p ringway-common --bench ring
+
+faults: tools ## the long fault suite; it alone asserts the promised times
+	$(CARGO) build --release --workspace --bins
+	$(CARGO) test --release -p ringway-fleet --test faults -- --ignored --nocapture --test-threads=1
+
+clean: ## remove everything built or fetched
+	rm -rf target
+
+toolchain:
+	@command -v $(CARGO) >/dev/null || { echo "no cargo: install Rust from https://rustup.rs (rust-toolchain.toml names the version)" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "no C compiler: sudo apt-get install build-essential" >&2; exit 1; }
