@@ -2,21 +2,23 @@
 
 mod process;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
     clock::Clock,
     config::Settings,
     discovery::Discovery,
-    lifecycle::{Lifecycle, Stop},
+    lifecycle::Lifecycle,
     link::Identity,
     route::{self, Persistence, Router, Shared},
     security, serve,
-    serve::{Listener, ServeMetrics, Target},
+    serve::{Listener, ServeFamilies, ServeMetrics, Target},
+    telemetry,
     topology,
     worker::{Workers, default_workers},
 };
 use proto::v1::Role;
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::{
@@ -31,7 +33,7 @@ pub(crate) use process::{Process, Readiness};
 pub enum StartError {
     /// The listener would be open to others without protection.
     #[error(transparent)]
-    Exposed(#[from] security::ExposedListener),
+    Exposed(#[from] security::OpenListener),
     /// The address can't be listened on.
     #[error(transparent)]
     Bind(#[from] serve::BindError),
@@ -59,36 +61,24 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let gateway = &settings.gateway;
         security::check_listener("gateway", &gateway.host, &settings.security)?;
-        let listener =
-            Listener::bind(&common::config::host_port(&gateway.host, gateway.port)).await?;
+        let listener = Listener::bind(&gateway.listen()).await?;
         let address = listener.local_addr();
+        let workers = Workers::start("gateway", workers(gateway.workers))?;
+        let route = route(settings, address, discovery, Arc::clone(&clock), lifecycle);
+
+        let mut registry = telemetry::Metrics::new();
+        route.metrics.register(registry.registry());
+        route.health.register(registry.registry());
+        let metrics = Metrics::register(registry.registry());
+        let connections = ServeFamilies::register(registry.registry()).listener("gateway");
         let stop = lifecycle.stop();
-        let topologies =
-            topology::follow(Arc::clone(&discovery), lifecycle.tracker(), stop.soft.clone());
-        let identity = Identity {
-            service: settings.discovery.service_name.clone(),
-            role: Role::Gateway,
-            id: gateway.id.clone().unwrap_or_else(|| address.to_string()),
-            instance: Uuid::new_v4(),
-        };
-        let persistence =
-            Persistence { try_timeout: gateway.try_timeout, max_retries: gateway.max_retries };
-        let route = Arc::new(Shared::new(identity, topologies, persistence, Arc::clone(&clock)));
-        let process = Process::new(settings, Arc::clone(&route), clock, stop.soft.clone());
-        let metrics = process.with_registry(|registry| {
-            route.metrics.register(registry);
-            Metrics::new(registry)
-        });
+        let process = Process::new(settings, route, registry, clock, stop.soft.clone());
         let process = Arc::new(process);
-        let workers = match gateway.workers {
-            0 => default_workers(),
-            count => count,
-        };
-        let workers = Workers::start("gateway", workers)?;
-        let prober = Router::new(Arc::clone(&route), tokio::runtime::Handle::current());
+
+        let prober = Router::new(Arc::clone(&process.route), Handle::current());
         lifecycle.spawn_critical("prober", route::probe_members(prober, stop.soft.clone()));
         let targets = targets(&workers, &process, &metrics, gateway.request_timeout);
-        serve_until_stopped(lifecycle, listener, targets, workers, &process, stop);
+        serve_until_stopped(lifecycle, listener, targets, workers, &process, connections);
         tracing::info!(%address, "gateway listens");
         Ok(Self { address, process })
     }
@@ -104,14 +94,41 @@ impl Gateway {
     }
 }
 
+fn workers(configured: usize) -> usize {
+    if configured == 0 { default_workers() } else { configured }
+}
+
+/// What all workers need to route: the cluster's topology, followed from here on.
+fn route(
+    settings: &Settings,
+    address: SocketAddr,
+    discovery: Arc<dyn Discovery>,
+    clock: Arc<dyn Clock>,
+    lifecycle: &Lifecycle,
+) -> Arc<Shared> {
+    let gateway = &settings.gateway;
+    let identity = Identity {
+        service: settings.discovery.service_name.clone(),
+        role: Role::Gateway,
+        id: gateway.id.clone().unwrap_or_else(|| address.to_string()),
+        instance: Uuid::new_v4(),
+    };
+    let topologies = topology::follow(discovery, lifecycle.tracker(), lifecycle.stop().soft);
+    let persistence = Persistence {
+        try_timeout: gateway.try_timeout,
+        max_retries: gateway.max_retries as usize,
+    };
+    Arc::new(Shared::new(identity, topologies, persistence, clock))
+}
+
 /// One application for each worker, with links of its own.
 fn targets(
     workers: &Workers,
     process: &Arc<Process>,
     metrics: &Metrics,
-    request_timeout: std::time::Duration,
+    request_timeout: Duration,
 ) -> Vec<Target> {
-    let target = |(index, runtime): (usize, &tokio::runtime::Handle)| {
+    let target = |(index, runtime): (usize, &Handle)| {
         let router = Router::new(Arc::clone(&process.route), runtime.clone());
         let cache = Cache::new(router, request_timeout);
         let worker = Worker::new(cache, Arc::clone(process), metrics.worker(index));
@@ -126,11 +143,10 @@ fn serve_until_stopped(
     targets: Vec<Target>,
     workers: Workers,
     process: &Process,
-    stop: Stop,
+    connections: Arc<ServeMetrics>,
 ) {
-    let metrics = Arc::new(ServeMetrics::default());
-    process.with_registry(|registry| metrics.register(registry, "gateway"));
-    let serving = serve::serve(listener, targets, process.limits(), metrics, stop);
+    let stop = lifecycle.stop();
+    let serving = serve::serve(listener, targets, process.limits(), connections, stop);
     lifecycle.spawn_critical("gateway listener", async move {
         serving.await;
         workers.stop().await;

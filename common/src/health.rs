@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
+
 use crate::{clock::Clock, discovery::NodeId};
 
 /// Calls that must fail in a row before a node is ejected.
@@ -76,7 +78,7 @@ impl NodeHealth {
 pub struct HealthTable {
     nodes: Mutex<HashMap<NodeId, Arc<NodeHealth>>>,
     ejected: AtomicUsize,
-    ejections: AtomicU64,
+    ejections: Counter,
     clock: Arc<dyn Clock>,
 }
 
@@ -86,9 +88,18 @@ impl HealthTable {
         Self {
             nodes: Mutex::default(),
             ejected: AtomicUsize::new(0),
-            ejections: AtomicU64::new(0),
+            ejections: Counter::default(),
             clock,
         }
+    }
+
+    /// Makes what it counts visible.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "ringway_node_ejections",
+            "Times a node was ejected: not called for a while because calls failed",
+            self.ejections.clone(),
+        );
     }
 
     /// The record of a node, made if it is new.
@@ -116,7 +127,7 @@ impl HealthTable {
 
     /// Ejections since the start.
     pub fn ejections(&self) -> u64 {
-        self.ejections.load(Ordering::Relaxed)
+        self.ejections.get()
     }
 
     /// A call failed. True: that ejected the node, which happens only while no more than half of
@@ -136,7 +147,7 @@ impl HealthTable {
             self.ejected.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        self.ejections.fetch_add(1, Ordering::Relaxed);
+        self.ejections.inc();
         *node.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
         self.extend(node);
         true

@@ -11,12 +11,9 @@ use crate::{
     clock::SystemClock,
     config::{self, Backend, EXIT_BAD_CONFIG, Role, Settings, flags::Flags},
     discovery::{
-        Discovery, WantedRing,
-        etcd::{EtcdDiscovery, EtcdOptions},
-        fixed::StaticDiscovery,
-        probe::GrpcProber,
+        Discovery, EtcdDiscovery, EtcdOptions, GrpcProber, StaticDiscovery, WantedRing,
     },
-    lifecycle::{Ending, Lifecycle},
+    lifecycle::Lifecycle,
     telemetry,
 };
 
@@ -87,14 +84,9 @@ where
         tracing::error!("{error}");
         return ExitCode::FAILURE;
     }
-    match lifecycle.run_until_stopped().await {
-        Ending::Drained => tracing::info!("stopped"),
-        ref ending @ (Ending::Cut(_) | Ending::Failed(_)) => {
-            tracing::error!(?ending, "stopped");
-            return ending.exit_code();
-        }
-    }
-    ExitCode::SUCCESS
+    let ending = lifecycle.run_until_stopped().await;
+    tracing::info!(?ending, "stopped");
+    ending.exit_code()
 }
 
 /// The discovery that the settings ask for.

@@ -15,8 +15,6 @@ pub use prometheus_client::registry::Registry;
 /// The media type of [`Metrics::encode`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the names of all metrics start with.
-pub const METRICS_PREFIX: &str = "ringway";
 
 /// The section `[telemetry]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,10 +119,10 @@ pub struct Metrics(Registry);
 impl Metrics {
     /// No metrics yet.
     pub fn new() -> Self {
-        Self(Registry::with_prefix(METRICS_PREFIX))
+        Self(Registry::default())
     }
 
-    /// Where metrics are registered, by their names without [`METRICS_PREFIX`].
+    /// Where metrics are registered, by their full names: `ringway_…`.
     pub fn registry(&mut self) -> &mut Registry {
         &mut self.0
     }

@@ -2,20 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use common::{
-    clock::Clock, config::Settings, key::GroupName, route::Shared, serve::Limits, telemetry,
+    clock::Clock, config::Settings, key::GroupName, route::Shared, serve::Limits,
+    telemetry::Metrics,
 };
-use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 /// The process as handlers see it.
 pub(crate) struct Process {
     pub(crate) route: Arc<Shared>,
-    registry: Mutex<Registry>,
+    metrics: Metrics,
     clock: Arc<dyn Clock>,
     started: Duration,
     stopping: CancellationToken,
@@ -50,13 +50,14 @@ impl Process {
     pub(super) fn new(
         settings: &Settings,
         route: Arc<Shared>,
+        metrics: Metrics,
         clock: Arc<dyn Clock>,
         stopping: CancellationToken,
     ) -> Self {
         let max_values = settings.groups.iter();
         Self {
             route,
-            registry: Mutex::new(Registry::default()),
+            metrics,
             started: clock.monotonic(),
             clock,
             stopping,
@@ -66,10 +67,6 @@ impl Process {
                 .collect(),
             max_connections: settings.gateway.max_connections,
         }
-    }
-
-    pub(super) fn with_registry<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
-        register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -85,14 +82,12 @@ impl Process {
         self.clock.monotonic().saturating_sub(self.started)
     }
 
-    /// The content type and the text of all metrics.
-    pub(crate) fn render_metrics(&self) -> (&'static str, String) {
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        telemetry::render(&registry)
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     pub(crate) fn readiness(&self) -> Readiness {
-        let status = self.route.topologies.discovery_status();
+        let status = self.route.topologies.discovery_status().borrow().clone();
         let lost = (!status.connected).then(|| {
             let why = status.problem.unwrap_or_else(|| "not connected yet".to_owned());
             format!("discovery: {why}")

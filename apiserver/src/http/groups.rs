@@ -7,6 +7,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use common::discovery::NodeId;
 use futures_util::{StreamExt, stream};
 use proto::v1::{GroupStats, StatsRequest, StatsResponse, cache_client::CacheClient};
 use serde::Serialize;
@@ -55,17 +56,15 @@ struct Group {
 /// The handler.
 pub(super) async fn list(State(worker): AppState) -> Response {
     let topology = worker.cache.topology();
-    let asked = topology.members().iter().map(|member| {
-        let (id, address) = (member.id.to_string(), member.grpc.clone());
-        async move { (id, stats(&address).await) }
-    });
-    let answers: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+    let members: Vec<_> = topology.members().iter().map(|m| (m.id.clone(), m.grpc.clone())).collect();
+    let ask = |(id, address): (NodeId, String)| async move { (id, stats(&address).await) };
+    let answers: Vec<_> = stream::iter(members).map(ask).buffered(AT_ONCE).collect().await;
     let mut groups = BTreeMap::new();
     let mut missing = Vec::new();
     for (id, stats) in answers {
         match stats {
             Some(stats) => stats.groups.into_iter().for_each(|group| add(&mut groups, group)),
-            None => missing.push(id),
+            None => missing.push(id.to_string()),
         }
     }
     let groups: Vec<Group> = groups.into_values().collect();

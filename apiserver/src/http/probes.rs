@@ -5,6 +5,10 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use common::{
+    error::{Code, Error},
+    telemetry::METRICS_CONTENT_TYPE,
+};
 use http::{StatusCode, header};
 use serde::Serialize;
 
@@ -62,6 +66,11 @@ pub(super) async fn readyz(State(worker): AppState) -> Response {
 
 /// `/metrics`: OpenMetrics text.
 pub(super) async fn metrics(State(worker): AppState) -> Response {
-    let (content_type, text) = worker.process.render_metrics();
-    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+    match worker.process.metrics().encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            let internal = Error::new(Code::Internal, "the metrics can't be written");
+            worker.refuse(&internal.caused_by(error))
+        }
+    }
 }
