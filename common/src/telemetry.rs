@@ -15,9 +15,6 @@ pub use prometheus_client::registry::Registry;
 /// The media type of [`Metrics::encode`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the names of all metrics start with.
-pub const METRICS_PREFIX: &str = "ringway";
-
 /// The section `[telemetry]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TelemetrySettings {
@@ -114,17 +111,27 @@ fn filter(directives: &str) -> Result<EnvFilter, LogError> {
     whole.map_err(|error| LogError::Filter { directive: directives, problem: error.to_string() })
 }
 
+/// A registry as OpenMetrics: the media type and the text. A metric that can't write itself down
+/// ends the text early; that is a mistake of ours, and logged.
+pub fn render(registry: &Registry) -> (&'static str, String) {
+    let mut text = String::new();
+    if let Err(error) = encode(&mut text, registry) {
+        tracing::error!(%error, "a metric can't be written");
+    }
+    (METRICS_CONTENT_TYPE, text)
+}
+
 /// The metrics of one gateway or node. Filled while it is built, then shared and only read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Metrics(Registry);
 
 impl Metrics {
     /// No metrics yet.
     pub fn new() -> Self {
-        Self(Registry::with_prefix(METRICS_PREFIX))
+        Self::default()
     }
 
-    /// Where metrics are registered, by their names without [`METRICS_PREFIX`].
+    /// Where metrics are registered, by their whole names: `ringway_<what>_<unit>`.
     pub fn registry(&mut self) -> &mut Registry {
         &mut self.0
     }
@@ -137,12 +144,6 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.0)?;
         Ok(text)
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -224,9 +225,10 @@ mod tests {
     fn metrics_are_openmetrics_of_their_own_registry() {
         let requests = Counter::<u64>::default();
         let mut metrics = Metrics::new();
-        metrics.registry().register("requests", "Requests", requests.clone());
+        metrics.registry().register("ringway_requests", "Requests", requests.clone());
         requests.inc_by(3);
         let text = metrics.encode().unwrap();
+        assert_eq!(render(metrics.registry()), (METRICS_CONTENT_TYPE, text.clone()));
         assert!(text.contains("ringway_requests_total 3\n"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
         assert_eq!(Metrics::new().encode().unwrap(), "# EOF\n");
