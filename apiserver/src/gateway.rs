@@ -33,7 +33,7 @@ pub(crate) use process::{Process, Readiness};
 pub enum StartError {
     /// The listener would be open to others without protection.
     #[error(transparent)]
-    Exposed(#[from] security::OpenListener),
+    Exposed(#[from] security::ExposedListener),
     /// The address can't be listened on.
     #[error(transparent)]
     Bind(#[from] serve::BindError),

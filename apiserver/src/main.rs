@@ -6,7 +6,7 @@ use apiserver::Gateway;
 use common::{clock::SystemClock, config::flags::GatewayFlags, startup};
 
 fn main() -> ExitCode {
-    startup::run::<GatewayFlags>(|settings, discovery, lifecycle| async move {
+    startup::run::<GatewayFlags, _>(|settings, discovery, lifecycle| async move {
         Gateway::start(&settings, discovery, Arc::new(SystemClock), &lifecycle).await?;
         Ok(())
     })

@@ -6,7 +6,7 @@ use cachenode::Node;
 use common::{clock::SystemClock, config::flags::NodeFlags, startup};
 
 fn main() -> ExitCode {
-    startup::run::<NodeFlags>(|settings, discovery, lifecycle| async move {
+    startup::run::<NodeFlags, _>(|settings, discovery, lifecycle| async move {
         Node::start(&settings, discovery, Arc::new(SystemClock), &lifecycle).await?;
         Ok(())
     })

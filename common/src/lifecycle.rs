@@ -60,8 +60,8 @@ impl Default for Stop {
 pub enum Ending {
     /// Everything finished what it had begun.
     Drained,
-    /// Draining was cut off, by the deadline or a second request.
-    Cut,
+    /// Draining was cut off by the deadline or a second request, with so many tasks left by then.
+    Cut(usize),
     /// The critical task of that name died.
     Failed(String),
 }
@@ -71,7 +71,7 @@ impl Ending {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Drained => ExitCode::SUCCESS,
-            Self::Cut | Self::Failed(_) => ExitCode::FAILURE,
+            Self::Cut(_) | Self::Failed(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -164,8 +164,9 @@ impl Lifecycle {
             () = self.tracker.wait() => None,
             () = tokio::time::sleep(self.drain) => Some("the time for draining is over"),
         };
+        let left = self.tracker.len();
         if let Some(why) = cut {
-            tracing::warn!(why, tasks = self.tracker.len(), "not drained");
+            tracing::warn!(why, tasks = left, "not drained");
         }
         self.stop.hard.cancel();
         if timeout(HARD_GRACE, self.tracker.wait()).await.is_err() {
@@ -174,7 +175,7 @@ impl Lifecycle {
         }
         match (self.failed.get(), cut) {
             (Some(task), _) => Ending::Failed(task.clone()),
-            (None, Some(_)) => Ending::Cut,
+            (None, Some(_)) => Ending::Cut(left),
             (None, None) => Ending::Drained,
         }
     }
@@ -228,7 +229,7 @@ mod tests {
         life.tracker().spawn(stop.hard.clone().cancelled_owned());
         let start = Instant::now();
         stop.request();
-        assert_eq!(life.run_until_stopped().await, Ending::Cut);
+        assert_eq!(life.run_until_stopped().await, Ending::Cut(1));
         assert_eq!(start.elapsed().as_secs(), DRAIN.as_secs());
     }
 
@@ -242,7 +243,7 @@ mod tests {
         let running = tokio::spawn(life.run_until_stopped());
         tokio::task::yield_now().await;
         stop.request();
-        assert_eq!(running.await.unwrap(), Ending::Cut);
+        assert!(matches!(running.await.unwrap(), Ending::Cut(_)));
         assert!(start.elapsed() < DRAIN);
     }
 
@@ -252,7 +253,7 @@ mod tests {
         life.tracker().spawn(std::future::pending::<()>());
         let start = Instant::now();
         life.stop().request();
-        assert_eq!(life.run_until_stopped().await, Ending::Cut);
+        assert_eq!(life.run_until_stopped().await, Ending::Cut(1));
         assert_eq!(start.elapsed().as_secs(), (DRAIN + HARD_GRACE).as_secs());
     }
 

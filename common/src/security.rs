@@ -21,7 +21,7 @@ pub struct SecuritySettings {
      trusted machines reach, allow it with --insecure (security.allow_insecure = true, \
      RINGWAY_SECURITY__ALLOW_INSECURE=true)"
 )]
-pub struct OpenListener {
+pub struct ExposedListener {
     name: String,
     host: String,
 }
@@ -30,16 +30,16 @@ pub struct OpenListener {
 /// the message calls it, `host` what it is going to bind, without a port.
 ///
 /// # Errors
-/// [`OpenListener`], which says how to close it.
+/// [`ExposedListener`], which says how to close it.
 pub fn check_listener(
     name: &str,
     host: &str,
     settings: &SecuritySettings,
-) -> Result<(), OpenListener> {
+) -> Result<(), ExposedListener> {
     if settings.allow_insecure || is_loopback(host) {
         return Ok(());
     }
-    Err(OpenListener { name: name.to_owned(), host: host.to_owned() })
+    Err(ExposedListener { name: name.to_owned(), host: host.to_owned() })
 }
 
 /// Whether a host can only be reached from this machine. Of names only `localhost` counts: another

@@ -15,7 +15,6 @@ pub use prometheus_client::registry::Registry;
 /// The media type of [`Metrics::encode`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-
 /// The section `[telemetry]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TelemetrySettings {
@@ -113,16 +112,16 @@ fn filter(directives: &str) -> Result<EnvFilter, LogError> {
 }
 
 /// The metrics of one gateway or node. Filled while it is built, then shared and only read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Metrics(Registry);
 
 impl Metrics {
     /// No metrics yet.
     pub fn new() -> Self {
-        Self(Registry::default())
+        Self::default()
     }
 
-    /// Where metrics are registered, by their full names: `ringway_…`.
+    /// Where metrics are registered, by their whole names: `ringway_<what>_<unit>`.
     pub fn registry(&mut self) -> &mut Registry {
         &mut self.0
     }
@@ -135,12 +134,6 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.0)?;
         Ok(text)
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -222,9 +215,10 @@ mod tests {
     fn metrics_are_openmetrics_of_their_own_registry() {
         let requests = Counter::<u64>::default();
         let mut metrics = Metrics::new();
-        metrics.registry().register("requests", "Requests", requests.clone());
+        metrics.registry().register("ringway_requests", "Requests", requests.clone());
         requests.inc_by(3);
         let text = metrics.encode().unwrap();
+        assert_eq!(render(metrics.registry()), (METRICS_CONTENT_TYPE, text.clone()));
         assert!(text.contains("ringway_requests_total 3\n"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
         assert_eq!(Metrics::new().encode().unwrap(), "# EOF\n");

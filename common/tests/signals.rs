@@ -22,5 +22,6 @@ async fn the_first_signal_drains_and_the_second_cuts_off() {
     assert!(!stop.hard.is_cancelled());
 
     kill_process(getpid(), Signal::INT).unwrap();
-    assert_eq!(timeout(SOON, running).await.unwrap().unwrap(), Ending::Cut);
+    let ending = timeout(SOON, running).await.unwrap().unwrap();
+    assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
 }

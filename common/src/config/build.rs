@@ -9,7 +9,6 @@ use super::{
     values::Values,
 };
 use crate::{
-    discovery::NodeId,
     key::GroupName,
     security::{self, SecuritySettings},
     telemetry::{LogFormat, TelemetrySettings},
@@ -17,9 +16,6 @@ use crate::{
 
 /// What the table says of a key and what is asked here always agree.
 const TABLE: &str = "the table gives the key this kind and a default";
-
-/// So do the rules of texts and the types that are made of them.
-const RULE: &str = "the key's rule has checked the text";
 
 /// Builds the settings. To be called only with values that were read without a problem.
 pub(super) fn settings(
@@ -88,13 +84,13 @@ fn node(values: &Values) -> NodeSettings {
         port: values.number("node.port").expect(TABLE),
         http_port: values.number("node.http_port"),
         advertise_host: values.text("node.advertise_host"),
-        id: values.text("node.id").map(|id| NodeId::new(id).expect(RULE)),
+        id: values.text("node.id"),
         zone: values.text("node.zone").expect(TABLE),
         weight: values.number("node.weight").expect(TABLE),
         workers: values.number("node.workers").expect(TABLE),
         max_connections: values.number("node.max_connections").expect(TABLE),
         drain_timeout: values.span("node.drain_timeout").expect(TABLE),
-        group_name: GroupName::new(group_name).expect(RULE),
+        group_name: GroupName::new(group_name).expect("the rule of the key has checked the name"),
         cache_size: values.size("node.cache_size").expect(TABLE),
         ttl: values.span("node.ttl").expect(TABLE),
     }

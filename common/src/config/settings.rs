@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::groups::GroupSettings;
 use crate::{
-    discovery::{NodeId, WantedRing},
     key::GroupName,
     security::{Secret, SecuritySettings},
     telemetry::TelemetrySettings,
@@ -100,8 +99,8 @@ pub struct NodeSettings {
     pub http_port: Option<u16>,
     /// Host under which others reach the node, if configured.
     pub advertise_host: Option<String>,
-    /// The node's name in the ring, if configured.
-    pub id: Option<NodeId>,
+    /// The node's name in the ring, if configured; a valid [`NodeId`](crate::discovery::NodeId).
+    pub id: Option<String>,
     /// The node's zone; empty is none.
     pub zone: String,
     /// The node's share of the ring; 100 is normal.
@@ -118,14 +117,6 @@ pub struct NodeSettings {
     pub cache_size: u64,
     /// Lifetime of the demo group's entries; zero is forever.
     pub ttl: Duration,
-}
-
-impl RingWishes {
-    /// The same for discovery, with the seed readable.
-    pub fn wanted(&self) -> WantedRing {
-        let seed = self.seed.as_ref().map(|seed| seed.expose().to_owned());
-        WantedRing { virtual_nodes: self.virtual_nodes, seed }
-    }
 }
 
 impl GatewaySettings {
