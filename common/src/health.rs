@@ -7,8 +7,8 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -37,6 +37,8 @@ pub struct NodeHealth {
     last_seen_unix_ms: AtomicU64,
     response_us: AtomicU64,
     last_error: Mutex<Option<String>>,
+    /// Not a member when [`HealthTable::retain`] looked last.
+    absent: AtomicBool,
 }
 
 impl NodeHealth {
@@ -74,10 +76,11 @@ impl NodeHealth {
     }
 }
 
+type Nodes = HashMap<NodeId, Arc<NodeHealth>>;
+
 /// The health of all nodes, as one process sees it.
 pub struct HealthTable {
-    nodes: Mutex<HashMap<NodeId, Arc<NodeHealth>>>,
-    ejected: AtomicUsize,
+    nodes: Mutex<Nodes>,
     ejections: Counter,
     clock: Arc<dyn Clock>,
 }
@@ -85,12 +88,7 @@ pub struct HealthTable {
 impl HealthTable {
     /// A table in which everyone is well.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            nodes: Mutex::default(),
-            ejected: AtomicUsize::new(0),
-            ejections: Counter::default(),
-            clock,
-        }
+        Self { nodes: Mutex::default(), ejections: Counter::default(), clock }
     }
 
     /// Makes what it counts visible.
@@ -104,25 +102,25 @@ impl HealthTable {
 
     /// The record of a node, made if it is new.
     pub fn of(&self, id: &NodeId) -> Arc<NodeHealth> {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(nodes.entry(id.clone()).or_default())
+        Arc::clone(self.nodes().entry(id.clone()).or_default())
     }
 
-    /// Forgets nodes that are no longer members.
+    /// Forgets nodes that were no members this time and the time before: a worker may have heard
+    /// of a new member a moment before whoever calls this.
     pub fn retain(&self, is_member: impl Fn(&NodeId) -> bool) {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.retain(|id, health| {
-            let stays = is_member(id);
-            if !stays && !health.callable() {
-                self.ejected.fetch_sub(1, Ordering::Relaxed);
-            }
-            stays
+        self.nodes().retain(|id, health| {
+            let absent = !is_member(id);
+            !(health.absent.swap(absent, Ordering::Relaxed) && absent)
         });
     }
 
-    /// Nodes that are ejected now.
+    /// Members that are ejected now.
     pub fn ejected(&self) -> usize {
-        self.ejected.load(Ordering::Relaxed)
+        ejected_of(&self.nodes())
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ejections since the start.
@@ -137,19 +135,17 @@ impl HealthTable {
         if failures < FAILURES_TO_EJECT || !node.callable() {
             return false;
         }
-        let reserve = |ejected| (2 * (ejected + 1) <= members).then_some(ejected + 1);
-        if self.ejected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve).is_err() {
+        // Counted under the lock instead of kept in a counter, which nodes that leave while calls
+        // to them are still failing would put out of step.
+        let nodes = self.nodes();
+        // Another worker may have been quicker.
+        if !node.callable() || 2 * (ejected_of(&nodes) + 1) > members {
             return false;
         }
-        let now = self.now_ms();
-        if node.ejected_at.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            // Another worker was quicker.
-            self.ejected.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
-        self.ejections.inc();
         *node.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
         self.extend(node);
+        node.ejected_at.store(self.now_ms(), Ordering::Relaxed);
+        self.ejections.inc();
         true
     }
 
@@ -168,7 +164,6 @@ impl HealthTable {
             return false;
         }
         node.failures.store(0, Ordering::Relaxed);
-        self.ejected.fetch_sub(1, Ordering::Relaxed);
         true
     }
 
@@ -190,6 +185,13 @@ impl HealthTable {
     fn now_ms(&self) -> u64 {
         (self.clock.monotonic().as_millis() as u64).max(1)
     }
+}
+
+fn ejected_of(nodes: &Nodes) -> usize {
+    let ejected = |health: &&Arc<NodeHealth>| {
+        !health.callable() && !health.absent.load(Ordering::Relaxed)
+    };
+    nodes.values().filter(ejected).count()
 }
 
 #[cfg(test)]
@@ -254,9 +256,43 @@ mod tests {
             });
             assert_eq!(!node.callable(), expected, "{id}");
         }
-        let alone = node(&table, "a");
-        table.retain(|id| id.as_str() != "a");
+    }
+
+    fn eject(table: &HealthTable, node: &NodeHealth) -> bool {
+        (0..FAILURES_TO_EJECT).any(|_| table.failed(node, 2, "refused"))
+    }
+
+    #[test]
+    fn calls_that_fail_after_a_node_has_left_cost_the_others_nothing() {
+        let (table, _clock) = table();
+        let (gone, member) = (node(&table, "gone"), node(&table, "member"));
+        (0..2).for_each(|_| table.retain(|id| id.as_str() != "gone"));
+        assert!(eject(&table, &gone), "a request that still holds the old topology");
         assert_eq!(table.ejected(), 0);
-        drop(alone);
+        assert!(eject(&table, &member), "one of two may be ejected");
+        assert_eq!(table.ejected(), 1);
+        assert!(table.probed(&gone, Duration::from_millis(1)));
+        assert_eq!(table.ejected(), 1);
+    }
+
+    #[test]
+    fn an_ejected_node_that_leaves_makes_room_and_comes_back_well() {
+        let (table, _clock) = table();
+        let (gone, member) = (node(&table, "gone"), node(&table, "member"));
+        assert!(eject(&table, &gone) && !eject(&table, &member));
+        table.retain(|id| id.as_str() != "gone");
+        assert!(table.failed(&member, 2, "refused"));
+        table.retain(|id| id.as_str() != "gone");
+        assert!(node(&table, "gone").callable());
+    }
+
+    #[test]
+    fn a_member_that_one_look_missed_keeps_its_record() {
+        let (table, _clock) = table();
+        let fresh = node(&table, "fresh");
+        table.retain(|_| false);
+        table.retain(|_| true);
+        table.retain(|_| false);
+        assert!(Arc::ptr_eq(&fresh, &node(&table, "fresh")));
     }
 }
