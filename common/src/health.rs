@@ -188,9 +188,8 @@ impl HealthTable {
 }
 
 fn ejected_of(nodes: &Nodes) -> usize {
-    let ejected = |health: &&Arc<NodeHealth>| {
-        !health.callable() && !health.absent.load(Ordering::Relaxed)
-    };
+    let ejected =
+        |health: &&Arc<NodeHealth>| !health.callable() && !health.absent.load(Ordering::Relaxed);
     nodes.values().filter(ejected).count()
 }
 
