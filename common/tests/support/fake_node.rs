@@ -76,6 +76,7 @@ struct Shared {
     identity: Identity,
     greeting: Mutex<Greeting>,
     opened: AtomicUsize,
+    open: Arc<AtomicUsize>,
     hellos: Mutex<Vec<v1::Hello>>,
     streams: mpsc::UnboundedSender<FakeStream>,
 }
@@ -86,19 +87,24 @@ impl FakeNode {
     }
 
     pub(crate) async fn start_at(id: &str, address: &str) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
         let identity = Identity {
             service: SERVICE.to_owned(),
             role: v1::Role::Node,
             id: id.to_owned(),
             instance: Uuid::new_v4(),
         };
+        Self::start_as(identity, address).await
+    }
+
+    pub(crate) async fn start_as(identity: Identity, address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
         let (sender, streams) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             identity: identity.clone(),
             greeting: Mutex::new(Greeting::Own),
             opened: AtomicUsize::new(0),
+            open: Arc::default(),
             hellos: Mutex::default(),
             streams: sender,
         });
@@ -126,6 +132,11 @@ impl FakeNode {
     /// Streams opened so far, whether greeted or not.
     pub(crate) fn opened(&self) -> usize {
         self.shared.opened.load(Ordering::SeqCst)
+    }
+
+    /// Greeted streams that are open now.
+    pub(crate) fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
     }
 
     /// The Hellos heard so far.
@@ -171,6 +182,7 @@ impl Drop for FakeNode {
 pub(crate) struct Asked<'a> {
     pub(crate) request: &'a v1::Request,
     pub(crate) lane: v1::Lane,
+    pub(crate) epoch: &'a v1::Epoch,
 }
 
 async fn accept(listener: TcpListener, handler: Handler) {
@@ -192,6 +204,13 @@ pub(crate) struct FakeStream {
     pub(crate) hello: v1::Hello,
     inbound: Streaming<v1::Batch>,
     outbound: mpsc::Sender<Result<v1::Batch, Status>>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for FakeStream {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl FakeStream {
@@ -235,9 +254,10 @@ impl FakeStream {
     async fn serve(mut self, script: Arc<impl Fn(&Asked) -> Option<Kind>>) {
         let lane = self.hello.lane();
         while let Ok(Some(batch)) = self.inbound.message().await {
+            let epoch = batch.epoch.unwrap_or_default();
             for v1::Op { id, kind } in batch.ops {
                 let answer = match &kind {
-                    Some(Kind::Request(request)) => script(&Asked { request, lane }),
+                    Some(Kind::Request(request)) => script(&Asked { request, lane, epoch: &epoch }),
                     Some(Kind::Ping(_)) => Some(Kind::Pong(v1::Pong::default())),
                     _ => None,
                 };
@@ -296,8 +316,10 @@ impl Cache for Handler {
         let ops = kinds.into_iter().map(|kind| v1::Op { id: 0, kind: Some(kind) }).collect();
         let first = v1::Batch { hello: Some(answer), ops, ..Default::default() };
         outbound.send(Ok(first)).await.unwrap();
+        let open = Arc::clone(&shared.open);
+        open.fetch_add(1, Ordering::SeqCst);
         // The test may have ended.
-        let _ = shared.streams.send(FakeStream { hello, inbound, outbound });
+        let _ = shared.streams.send(FakeStream { hello, inbound, outbound, open });
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
