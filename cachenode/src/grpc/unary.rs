@@ -12,6 +12,8 @@ use common::{
 use proto::v1::{self, Lane};
 use tokio::time::Instant;
 
+use crate::group::Group;
+
 use super::{
     CacheService, NodeService,
     operation::{Failure, Sender, apply},
@@ -86,7 +88,28 @@ pub(super) fn stats(node: &NodeService) -> v1::StatsResponse {
         instance: wire_uuid(node.identity.instance),
         epoch: Some(node.topologies().load().epoch.to_wire()),
         uptime_ms: node.clock.monotonic().saturating_sub(node.started).as_millis() as u64,
-        groups: node.groups.stats(),
+        groups: node.groups.iter().map(|group| group_stats(group)).collect(),
         draining: node.leaving.is_cancelled(),
+    }
+}
+
+fn group_stats(group: &Group) -> v1::GroupStats {
+    let (definition, stats) = (group.definition(), group.stats());
+    v1::GroupStats {
+        name: definition.name.to_string(),
+        capacity_bytes: stats.capacity_bytes,
+        used_bytes: stats.used_bytes,
+        entries: stats.entries,
+        ttl_ms: definition.ttl.as_millis() as u64,
+        idle_ms: definition.idle.as_millis() as u64,
+        eviction: definition.eviction.as_str().to_owned(),
+        max_value_bytes: definition.max_value,
+        origin: definition.origin.kind().to_owned(),
+        hits: stats.hits,
+        misses: stats.misses,
+        loads: stats.loads,
+        sets: stats.sets,
+        deletes: stats.deletes,
+        evictions: stats.evictions,
     }
 }

@@ -22,7 +22,7 @@ use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use uuid::Uuid;
 
-use super::StartError;
+use super::{StartError, definitions};
 use crate::{
     grpc::{CacheService, NodeService},
     groups::Groups,
@@ -113,7 +113,7 @@ pub(super) fn service(
     // Followed until nothing is served any more: a draining node has to know who owns its keys.
     let stop = serving.soft.clone();
     let topologies = topology::follow(Arc::clone(discovery), lifecycle.tracker(), stop);
-    let groups = Arc::new(Groups::from_settings(settings, Arc::clone(&clock)));
+    let groups = definitions::groups(settings, &clock)?;
     let route = Shared::new(identity.clone(), topologies, PERSISTENCE, Arc::clone(&clock));
     Ok(Arc::new(NodeService {
         id: record.id.clone(),
@@ -147,7 +147,7 @@ pub(super) fn serve(
         Limits { max_connections: settings.node.max_connections, ..Limits::default() };
     let registered = Registered::new(service.leaving.clone());
 
-    let health = HealthService::from_health_reporter(registered.reporter());
+    let health = HealthServer::new(HealthService::from_health_reporter(registered.reporter()));
     let app = |runtime: &Handle| {
         let router = Router::new(Arc::clone(&service.route), runtime.clone());
         grpc_app(service, router, health.clone())
@@ -175,12 +175,12 @@ pub(super) fn serve(
 fn grpc_app(
     service: &Arc<NodeService>,
     router: Router,
-    health: HealthService,
+    health: HealthServer<HealthService>,
 ) -> axum::Router {
     let cache = CacheServer::new(CacheService::new(Arc::clone(service), router))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let mut routes = Routes::new(cache).add_service(HealthServer::new(health));
+    let mut routes = Routes::new(cache).add_service(health);
     // Reflection is a convenience: without it the node serves as well.
     if let Ok(reflection) = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
