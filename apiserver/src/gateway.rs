@@ -88,6 +88,11 @@ impl Gateway {
         self.address
     }
 
+    /// How many nodes it knows.
+    pub fn member_count(&self) -> usize {
+        self.process.route.topologies.load().members().len()
+    }
+
     /// The digest of the ring by which it routes at present.
     pub fn ring_digest(&self) -> u64 {
         self.process.route.topologies.load().epoch.digest

@@ -15,7 +15,12 @@ use std::{
 
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
-use crate::{clock::Clock, discovery::NodeId};
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    discovery::{NodeId, NodeRecord},
+};
 
 /// Calls that must fail in a row before a node is ejected.
 pub const FAILURES_TO_EJECT: u32 = 3;
@@ -74,9 +79,12 @@ impl NodeHealth {
     }
 }
 
+/// One life of a node: a restarted one begins with a clean record.
+type Life = (NodeId, Uuid);
+
 /// The health of all nodes, as one process sees it.
 pub struct HealthTable {
-    nodes: Mutex<HashMap<NodeId, Arc<NodeHealth>>>,
+    nodes: Mutex<HashMap<Life, Arc<NodeHealth>>>,
     ejected: AtomicUsize,
     ejections: Counter,
     clock: Arc<dyn Clock>,
@@ -102,17 +110,17 @@ impl HealthTable {
         );
     }
 
-    /// The record of a node, made if it is new.
-    pub fn of(&self, id: &NodeId) -> Arc<NodeHealth> {
+    /// What is known of a member, as of now nothing if it is new.
+    pub fn of(&self, member: &NodeRecord) -> Arc<NodeHealth> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(nodes.entry(id.clone()).or_default())
+        Arc::clone(nodes.entry((member.id.clone(), member.instance)).or_default())
     }
 
     /// Forgets nodes that are no longer members.
-    pub fn retain(&self, is_member: impl Fn(&NodeId) -> bool) {
+    pub fn retain(&self, members: &[NodeRecord]) {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.retain(|id, health| {
-            let stays = is_member(id);
+        nodes.retain(|(id, instance), health| {
+            let stays = members.iter().any(|m| m.id == *id && m.instance == *instance);
             if !stays && !health.callable() {
                 self.ejected.fetch_sub(1, Ordering::Relaxed);
             }
@@ -202,8 +210,22 @@ mod tests {
         (HealthTable::new(Arc::new(clock.clone())), clock)
     }
 
+    fn member(id: &str) -> NodeRecord {
+        NodeRecord {
+            id: id.parse().expect("an id"),
+            instance: Uuid::nil(),
+            grpc: id.to_owned(),
+            http: String::new(),
+            zone: String::new(),
+            weight: 100,
+            state: crate::discovery::NodeState::Active,
+            version: String::new(),
+            started_at: String::new(),
+        }
+    }
+
     fn node(table: &HealthTable, id: &str) -> Arc<NodeHealth> {
-        table.of(&id.parse().expect("an id"))
+        table.of(&member(id))
     }
 
     #[test]
@@ -255,8 +277,19 @@ mod tests {
             assert_eq!(!node.callable(), expected, "{id}");
         }
         let alone = node(&table, "a");
-        table.retain(|id| id.as_str() != "a");
+        table.retain(&[member("b"), member("c")]);
         assert_eq!(table.ejected(), 0);
         drop(alone);
+    }
+
+    #[test]
+    fn a_restarted_node_begins_with_a_clean_record() {
+        let (table, _clock) = table();
+        let before = node(&table, "a");
+        (0..3).for_each(|_| {
+            table.failed(&before, 3, "refused");
+        });
+        let restarted = NodeRecord { instance: Uuid::from_u128(1), ..member("a") };
+        assert!(table.of(&restarted).callable());
     }
 }

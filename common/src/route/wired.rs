@@ -88,7 +88,7 @@ impl Wiring {
         let wire = |member: &NodeRecord| Wire {
             links: self.links_to(&mut links, member),
             // Asked anew each time: a node that left and came back has a new record.
-            health: health.of(&member.id),
+            health: health.of(member),
         };
         let wires: Vec<_> = topology.members().iter().map(wire).collect();
         links.retain(|_, kept| wires.iter().any(|wire| Arc::ptr_eq(kept, &wire.links)));
