@@ -134,10 +134,11 @@ impl LocalFleet {
             matches!(state, RegistrationState::Registered { .. })
         };
         let waited = timeout(READY_WITHIN, state.wait_for(registered)).await;
-        match waited {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(FleetError::NotReady(format!("{:?}", *state.borrow()))),
+        if waited.is_ok_and(|state| state.is_ok()) {
+            return Ok(());
         }
+        let state = state.borrow();
+        Err(FleetError::NotReady(format!("a node's registration stands at {state:?}")))
     }
 
     /// Stops the node of that index, as SIGTERM would, and waits for its end.

@@ -59,11 +59,12 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     let registry = plan.registry.clone();
     let fleet = LocalFleet::start(plan).await?;
     println!("{}", demo::welcome(&fleet, &registry));
-    lifecycle.stop().soft.cancelled().await;
+    let stop = lifecycle.stop();
+    stop.soft.cancelled().await;
     println!("stopping");
     tokio::select! {
         () = fleet.stop() => {}
-        () = lifecycle.stop().hard.cancelled() => {}
+        () = stop.hard.cancelled() => {}
     }
     Ok(())
 }
