@@ -17,8 +17,17 @@
 //! | `durable/{id}` | reserved: the durable ring's records |
 //! | `groups/{name}` | reserved: definitions of groups |
 
+mod backoff;
+mod etcd;
+mod fixed;
+mod layout;
+mod memory;
+mod mirror;
+mod probe;
 mod record;
+mod registrar;
 mod registration;
+mod standing;
 mod view;
 
 use std::sync::Arc;
@@ -29,6 +38,11 @@ use uuid::Uuid;
 
 use crate::error::{Code, Error, Result};
 
+pub use etcd::{EtcdDiscovery, EtcdOptions};
+pub use fixed::StaticDiscovery;
+pub use layout::{MAX_SERVICE_BYTES, MAX_VIRTUAL_NODES};
+pub use memory::{DEFAULT_LEASE_TTL, MemoryDiscovery, MemoryRegistry};
+pub use probe::{GrpcProber, PROBE_TIMEOUT};
 pub use record::*;
 pub use registration::{Registration, RegistrationState};
 pub use view::*;
