@@ -347,6 +347,9 @@ fn maintenance_sweeps_what_has_expired() {
     bench.group.maintain();
     let stats = bench.group.stats();
     assert_eq!((stats.entries, stats.evictions), (50, 0));
+    bench.clock.advance(1000 * SECOND);
+    bench.group.maintain();
+    assert_eq!(bench.group.stats().entries, 0, "a sweep remembers when the rest expires");
 }
 
 #[test]
