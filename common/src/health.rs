@@ -1,1 +1,295 @@
-//! (being written)
+//! Which nodes this process calls: ejection, shared by all of its workers.
+//!
+//! A node that fails several calls in a row is left alone for a while and comes back when a probe
+//! is answered. That changes whom this process calls, never who owns a key: the ring is a function
+//! of the cluster state alone. Probing itself is done elsewhere; this is the table.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
+
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    discovery::{NodeId, NodeRecord},
+};
+
+/// Calls that must fail in a row before a node is ejected.
+pub const FAILURES_TO_EJECT: u32 = 3;
+/// How long the first ejection lasts; each further one doubles it.
+pub const FIRST_EJECTION: Duration = Duration::from_secs(1);
+/// How long an ejection lasts at most.
+pub const LONGEST_EJECTION: Duration = Duration::from_secs(30);
+
+/// What is known of one node.
+#[derive(Debug, Default)]
+pub struct NodeHealth {
+    failures: AtomicU32,
+    /// Ejections since the node last came back for good.
+    ejections: AtomicU32,
+    /// When the present ejection began, in milliseconds of the monotonic clock; 0: not ejected.
+    ejected_at: AtomicU64,
+    /// When a probe may bring it back.
+    ejected_until: AtomicU64,
+    last_seen_unix_ms: AtomicU64,
+    response_us: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl NodeHealth {
+    /// Whether calls go there.
+    pub fn callable(&self) -> bool {
+        self.ejected_at.load(Ordering::Relaxed) == 0
+    }
+
+    /// A call was answered.
+    pub fn succeeded(&self) {
+        // Written only on a change, so that a healthy node costs its callers no shared writes.
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// When the node last answered, in milliseconds since 1970; `None`: never yet.
+    pub fn last_seen_unix_ms(&self) -> Option<u64> {
+        Some(self.last_seen_unix_ms.load(Ordering::Relaxed)).filter(|&ms| ms > 0)
+    }
+
+    /// How long its last probe took; `None`: none was answered yet.
+    pub fn response_time(&self) -> Option<Duration> {
+        Some(self.response_us.load(Ordering::Relaxed))
+            .filter(|&us| us > 0)
+            .map(Duration::from_micros)
+    }
+
+    /// Why the last failed call failed, while the node is ejected.
+    pub fn problem(&self) -> Option<String> {
+        if self.callable() {
+            return None;
+        }
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One life of a node: a restarted one begins with a clean record.
+type Life = (NodeId, Uuid);
+
+/// The health of all nodes, as one process sees it.
+pub struct HealthTable {
+    nodes: Mutex<HashMap<Life, Arc<NodeHealth>>>,
+    ejected: AtomicUsize,
+    ejections: Counter,
+    clock: Arc<dyn Clock>,
+}
+
+impl HealthTable {
+    /// A table in which everyone is well.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            nodes: Mutex::default(),
+            ejected: AtomicUsize::new(0),
+            ejections: Counter::default(),
+            clock,
+        }
+    }
+
+    /// Makes what it counts visible.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "ringway_node_ejections",
+            "Times a node was ejected: not called for a while because calls failed",
+            self.ejections.clone(),
+        );
+    }
+
+    /// What is known of a member, as of now nothing if it is new.
+    pub fn of(&self, member: &NodeRecord) -> Arc<NodeHealth> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(nodes.entry((member.id.clone(), member.instance)).or_default())
+    }
+
+    /// Forgets nodes that are no longer members.
+    pub fn retain(&self, members: &[NodeRecord]) {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.retain(|(id, instance), health| {
+            let stays = members.iter().any(|m| m.id == *id && m.instance == *instance);
+            if !stays && !health.callable() {
+                self.ejected.fetch_sub(1, Ordering::Relaxed);
+            }
+            stays
+        });
+    }
+
+    /// Nodes that are ejected now.
+    pub fn ejected(&self) -> usize {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// Ejections since the start.
+    pub fn ejections(&self) -> u64 {
+        self.ejections.get()
+    }
+
+    /// A call failed. True: that ejected the node, which happens only while no more than half of
+    /// the `members` would be ejected.
+    pub fn failed(&self, node: &NodeHealth, members: usize, why: &str) -> bool {
+        let failures = node.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures < FAILURES_TO_EJECT || !node.callable() {
+            return false;
+        }
+        let reserve = |ejected| (2 * (ejected + 1) <= members).then_some(ejected + 1);
+        if self.ejected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve).is_err() {
+            return false;
+        }
+        let now = self.now_ms();
+        if node.ejected_at.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            // Another worker was quicker.
+            self.ejected.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        self.ejections.inc();
+        *node.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+        self.extend(node);
+        true
+    }
+
+    /// Whether it is time to ask an ejected node again.
+    pub fn probe_due(&self, node: &NodeHealth) -> bool {
+        !node.callable() && self.now_ms() >= node.ejected_until.load(Ordering::Relaxed)
+    }
+
+    /// A probe was answered after `took`. True: that brought the node back.
+    pub fn probed(&self, node: &NodeHealth, took: Duration) -> bool {
+        let now = self.clock.unix().as_millis() as u64;
+        node.last_seen_unix_ms.store(now, Ordering::Relaxed);
+        node.response_us.store((took.as_micros() as u64).max(1), Ordering::Relaxed);
+        if node.ejected_at.swap(0, Ordering::Relaxed) == 0 {
+            node.ejections.store(0, Ordering::Relaxed);
+            return false;
+        }
+        node.failures.store(0, Ordering::Relaxed);
+        self.ejected.fetch_sub(1, Ordering::Relaxed);
+        true
+    }
+
+    /// A probe was not answered: an ejected node stays away for longer.
+    pub fn probe_failed(&self, node: &NodeHealth) {
+        if !node.callable() {
+            self.extend(node);
+        }
+    }
+
+    fn extend(&self, node: &NodeHealth) {
+        let before = node.ejections.fetch_add(1, Ordering::Relaxed).min(5);
+        let length = (FIRST_EJECTION * 2_u32.pow(before)).min(LONGEST_EJECTION);
+        // A quarter of jitter keeps the workers of many gateways from returning all at once.
+        let jittered = length.mul_f64(fastrand::f64().mul_add(0.25, 0.875));
+        node.ejected_until.store(self.now_ms() + jittered.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        (self.clock.monotonic().as_millis() as u64).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn table() -> (HealthTable, ManualClock) {
+        let clock = ManualClock::new();
+        (HealthTable::new(Arc::new(clock.clone())), clock)
+    }
+
+    fn member(id: &str) -> NodeRecord {
+        NodeRecord {
+            id: id.parse().expect("an id"),
+            instance: Uuid::nil(),
+            grpc: id.to_owned(),
+            http: String::new(),
+            zone: String::new(),
+            weight: 100,
+            state: crate::discovery::NodeState::Active,
+            version: String::new(),
+            started_at: String::new(),
+        }
+    }
+
+    fn node(table: &HealthTable, id: &str) -> Arc<NodeHealth> {
+        table.of(&member(id))
+    }
+
+    #[test]
+    fn three_failures_in_a_row_eject_and_a_probe_brings_back() {
+        let (table, clock) = table();
+        let a = node(&table, "a");
+        assert!(!table.failed(&a, 3, "refused"));
+        assert!(!table.failed(&a, 3, "refused"));
+        a.succeeded();
+        assert!(!table.failed(&a, 3, "refused"));
+        assert!(!table.failed(&a, 3, "refused"));
+        assert!(table.failed(&a, 3, "refused"));
+        assert!(!a.callable());
+        assert_eq!(a.problem().as_deref(), Some("refused"));
+        assert!(!table.probe_due(&a));
+        clock.advance(Duration::from_secs(2));
+        assert!(table.probe_due(&a));
+        assert!(table.probed(&a, Duration::from_millis(2)));
+        assert!(a.callable());
+        assert_eq!((table.ejected(), table.ejections()), (0, 1));
+    }
+
+    #[test]
+    fn an_ejection_grows_while_probes_fail() {
+        let (table, clock) = table();
+        let a = node(&table, "a");
+        (0..3).for_each(|_| {
+            table.failed(&a, 3, "refused");
+        });
+        clock.advance(Duration::from_secs(2));
+        table.probe_failed(&a);
+        clock.advance(Duration::from_secs(1));
+        assert!(!table.probe_due(&a), "the second one lasts longer");
+        clock.advance(Duration::from_secs(2));
+        assert!(table.probe_due(&a));
+        (0..20).for_each(|_| table.probe_failed(&a));
+        clock.advance(Duration::from_secs(34));
+        assert!(table.probe_due(&a), "never longer than 30 s and its jitter");
+    }
+
+    #[test]
+    fn never_more_than_half_are_ejected() {
+        let (table, _clock) = table();
+        for (id, expected) in [("a", true), ("b", false), ("c", false)] {
+            let node = node(&table, id);
+            (0..9).for_each(|_| {
+                table.failed(&node, 3, "refused");
+            });
+            assert_eq!(!node.callable(), expected, "{id}");
+        }
+        let alone = node(&table, "a");
+        table.retain(&[member("b"), member("c")]);
+        assert_eq!(table.ejected(), 0);
+        drop(alone);
+    }
+
+    #[test]
+    fn a_restarted_node_begins_with_a_clean_record() {
+        let (table, _clock) = table();
+        let before = node(&table, "a");
+        (0..3).for_each(|_| {
+            table.failed(&before, 3, "refused");
+        });
+        let restarted = NodeRecord { instance: Uuid::from_u128(1), ..member("a") };
+        assert!(table.of(&restarted).callable());
+    }
+}

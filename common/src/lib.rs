@@ -17,6 +17,7 @@ pub mod ring;
 pub mod route;
 pub mod security;
 pub mod serve;
+pub mod startup;
 pub mod telemetry;
 pub mod topology;
 pub mod worker;

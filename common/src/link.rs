@@ -1,1 +1,152 @@
-//! (being written)
+//! Links: how a worker talks to a node.
+//!
+//! A link is one long-lived `Exchange` stream. Callers hand it single operations; whatever has
+//! queued since its last write leaves as one batch, without any timer, and correlation ids bring
+//! the answers back. Deadlines are kept by the link too, on one coarse tick, so that a request
+//! costs no timer of its own.
+//!
+//! A link says what is certain about an operation (answered, certainly not executed, unknown) and
+//! nothing else: where to try next is decided by [`route`](crate::route). It opens on first use
+//! and closes when idle. Dropping the future of a call gives up its answer; the operation may
+//! still be executed.
+
+mod batch;
+mod connect;
+pub mod frame;
+mod queue;
+mod slab;
+mod task;
+
+use std::time::Duration;
+
+use proto::v1;
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use uuid::Uuid;
+
+use crate::topology::Epoch;
+
+/// Submissions on their way to a link's task; more are refused as [`Unsent::Full`].
+const SUBMISSIONS: usize = 1024;
+/// How long a link without work stays open.
+pub const IDLE_CLOSE: Duration = Duration::from_secs(60);
+
+/// Who this process is, in the Hello of its links.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The cluster's service name.
+    pub service: String,
+    /// Gateway, node or client.
+    pub role: v1::Role,
+    /// This process's id.
+    pub id: String,
+    /// This process's life.
+    pub instance: Uuid,
+}
+
+/// Whom a link reaches.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// The node's id.
+    pub id: String,
+    /// The node's life; nil when unknown.
+    pub instance: Uuid,
+    /// Its gRPC address, `host:port`.
+    pub address: String,
+}
+
+/// One operation for a link.
+#[derive(Debug)]
+pub struct Call {
+    /// What is asked. The link fills in `try_ms` and `budget_ms`.
+    pub request: v1::Request,
+    /// The epoch by which the operation was routed.
+    pub epoch: Epoch,
+    /// The key's position on the ring: what identical reads are recognised by.
+    pub position: u64,
+    /// When the caller gives up on this try, unless the node says that it is loading.
+    pub try_deadline: Instant,
+    /// When the caller gives up altogether.
+    pub deadline: Instant,
+}
+
+impl Call {
+    /// A question whether the node still answers.
+    pub fn ping(epoch: Epoch, deadline: Instant) -> Self {
+        let request = v1::Request::default();
+        Self { request, epoch, position: 0, try_deadline: deadline, deadline }
+    }
+
+    /// A request without a verb asks for nothing but an answer.
+    fn is_ping(&self) -> bool {
+        self.request.verb == v1::Verb::Unspecified as i32
+    }
+}
+
+/// What became of an operation.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The node did it, or says why it failed.
+    Reply(v1::Reply),
+    /// The key belongs to another node; nothing was done.
+    Moved(v1::Moved),
+    /// The node refused before doing anything.
+    NotStarted(v1::not_started::Reason),
+    /// It never left this process, or reached nobody: certainly not executed.
+    Unsent(Unsent),
+    /// The stream broke after it had left: it may have been executed.
+    Lost,
+    /// No answer in time: it may have been, or be, executed.
+    TimedOut,
+}
+
+/// Why an operation never left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unsent {
+    /// No connection, or not the node that was expected there. The text is for the log.
+    Unreachable(String),
+    /// The node has said goodbye.
+    Leaving,
+    /// The link's queue is full.
+    Full,
+    /// Its deadline passed while it was queued.
+    Expired,
+}
+
+struct Submission {
+    call: Call,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// A link to one node, used by one worker. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Link {
+    submissions: mpsc::Sender<Submission>,
+}
+
+impl Link {
+    /// A link whose task runs on `runtime`; it connects with the first call. It ends when the last
+    /// clone is gone and everything outstanding is answered.
+    pub fn spawn(runtime: &Handle, identity: Identity, peer: Peer, lane: v1::Lane) -> Self {
+        let (submissions, queue) = mpsc::channel(SUBMISSIONS);
+        runtime.spawn(task::run(task::Setup { identity, peer, lane }, queue));
+        Self { submissions }
+    }
+
+    /// Does one operation. Always answers by the call's deadline (plus a tick).
+    pub async fn call(&self, call: Call) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        match self.submissions.try_send(Submission { call, answer }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Answer::Unsent(Unsent::Full),
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return Answer::Unsent(Unsent::Unreachable("the link has ended".to_owned()));
+            }
+        }
+        // The task answers everything it takes; it goes without answering only with its runtime.
+        answered.await.unwrap_or(Answer::Lost)
+    }
+}

@@ -1,0 +1,84 @@
+//! The cache as every HTTP dialect sees it: get, put and delete of one key, by a deadline.
+//!
+//! Dialects translate; they have no behaviour of their own. Where an operation goes is decided by
+//! [`common::route`], what it does by the node.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use common::{
+    entry::Version,
+    error::Result,
+    key::{GroupName, Key},
+    route::{Answered, Ask, Router, Write, version_of},
+    topology::Topology,
+};
+use proto::v1::{self, Condition};
+use tokio::time::Instant;
+
+/// A value, and what is to be known about it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) value: Bytes,
+    /// Empty: `application/octet-stream`.
+    pub(crate) content_type: String,
+    pub(crate) version: Version,
+    pub(crate) age: Duration,
+    /// `None`: it never expires.
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) source: v1::Source,
+}
+
+/// What a write did.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) version: Version,
+    pub(crate) created: bool,
+}
+
+/// One worker's way to the cluster.
+pub(crate) struct Cache {
+    router: Router,
+    request_timeout: Duration,
+}
+
+impl Cache {
+    pub(crate) fn new(router: Router, request_timeout: Duration) -> Self {
+        Self { router, request_timeout }
+    }
+
+    /// The topology as of now.
+    pub(crate) fn topology(&self) -> Arc<Topology> {
+        self.router.shared().topologies.load()
+    }
+
+    pub(crate) async fn get(&self, group: GroupName, key: Key) -> Result<Entry> {
+        let reply = self.call(Ask::get(group, key)).await?.reply;
+        Ok(Entry {
+            version: version_of(&reply),
+            source: reply.source(),
+            value: reply.value,
+            content_type: reply.content_type,
+            age: Duration::from_millis(reply.age_ms),
+            ttl: (reply.ttl_ms > 0).then(|| Duration::from_millis(reply.ttl_ms)),
+        })
+    }
+
+    pub(crate) async fn put(&self, group: GroupName, key: Key, write: Write) -> Result<Stored> {
+        let reply = self.call(Ask::set(group, key, write)).await?.reply;
+        Ok(Stored { version: version_of(&reply), created: reply.created })
+    }
+
+    pub(crate) async fn delete(
+        &self,
+        group: GroupName,
+        key: Key,
+        condition: Option<Condition>,
+    ) -> Result<()> {
+        self.call(Ask::delete(group, key, condition)).await.map(drop)
+    }
+
+    async fn call(&self, ask: Ask) -> Result<Answered> {
+        self.router.call(ask, Instant::now() + self.request_timeout).await
+    }
+}

@@ -1,0 +1,159 @@
+//! The composition root: settings and a discovery in, a running gateway out.
+
+mod process;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use common::{
+    clock::Clock,
+    config::Settings,
+    discovery::Discovery,
+    lifecycle::Lifecycle,
+    link::Identity,
+    route::{self, Persistence, Router, Shared},
+    security, serve,
+    serve::{Listener, ServeFamilies, ServeMetrics, Target},
+    telemetry,
+    topology,
+    worker::{Workers, default_workers},
+};
+use proto::v1::Role;
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use crate::{
+    cache::Cache,
+    http::{self, Worker},
+    metrics::Metrics,
+};
+pub(crate) use process::{Process, Readiness};
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The listener would be open to others without protection.
+    #[error(transparent)]
+    Exposed(#[from] security::ExposedListener),
+    /// The address can't be listened on.
+    #[error(transparent)]
+    Bind(#[from] serve::BindError),
+    /// The worker threads could not be started.
+    #[error("worker threads: {0}")]
+    Workers(#[from] std::io::Error),
+}
+
+/// A running gateway. It ends with the lifecycle it was started under.
+pub struct Gateway {
+    address: SocketAddr,
+    process: Arc<Process>,
+}
+
+impl Gateway {
+    /// Listens and serves. Requests are answered with `no_nodes` until the cluster is known.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(
+        settings: &Settings,
+        discovery: Arc<dyn Discovery>,
+        clock: Arc<dyn Clock>,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, StartError> {
+        let gateway = &settings.gateway;
+        security::check_listener("gateway", &gateway.host, &settings.security)?;
+        let listener = Listener::bind(&gateway.listen()).await?;
+        let address = listener.local_addr();
+        let workers = Workers::start("gateway", workers(gateway.workers))?;
+        let route = route(settings, address, discovery, Arc::clone(&clock), lifecycle);
+
+        let mut registry = telemetry::Metrics::new();
+        route.metrics.register(registry.registry());
+        route.health.register(registry.registry());
+        let metrics = Metrics::register(registry.registry());
+        let connections = ServeFamilies::register(registry.registry()).listener("gateway");
+        let stop = lifecycle.stop();
+        let process = Process::new(settings, route, registry, clock, stop.soft.clone());
+        let process = Arc::new(process);
+
+        let prober = Router::new(Arc::clone(&process.route), Handle::current());
+        lifecycle.spawn_critical("prober", route::probe_members(prober, stop.soft.clone()));
+        let targets = targets(&workers, &process, &metrics, gateway.request_timeout);
+        serve_until_stopped(lifecycle, listener, targets, workers, &process, connections);
+        tracing::info!(%address, "gateway listens");
+        Ok(Self { address, process })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many nodes it knows.
+    pub fn member_count(&self) -> usize {
+        self.process.route.topologies.load().members().len()
+    }
+
+    /// The digest of the ring by which it routes at present.
+    pub fn ring_digest(&self) -> u64 {
+        self.process.route.topologies.load().epoch.digest
+    }
+}
+
+fn workers(configured: usize) -> usize {
+    if configured == 0 { default_workers() } else { configured }
+}
+
+/// What all workers need to route: the cluster's topology, followed from here on.
+fn route(
+    settings: &Settings,
+    address: SocketAddr,
+    discovery: Arc<dyn Discovery>,
+    clock: Arc<dyn Clock>,
+    lifecycle: &Lifecycle,
+) -> Arc<Shared> {
+    let gateway = &settings.gateway;
+    let identity = Identity {
+        service: settings.discovery.service_name.clone(),
+        role: Role::Gateway,
+        id: gateway.id.clone().unwrap_or_else(|| address.to_string()),
+        instance: Uuid::new_v4(),
+    };
+    let topologies = topology::follow(discovery, lifecycle.tracker(), lifecycle.stop().soft);
+    let persistence = Persistence {
+        try_timeout: gateway.try_timeout,
+        max_retries: gateway.max_retries as usize,
+    };
+    Arc::new(Shared::new(identity, topologies, persistence, clock))
+}
+
+/// One application for each worker, with links of its own.
+fn targets(
+    workers: &Workers,
+    process: &Arc<Process>,
+    metrics: &Metrics,
+    request_timeout: Duration,
+) -> Vec<Target> {
+    let target = |(index, runtime): (usize, &Handle)| {
+        let router = Router::new(Arc::clone(&process.route), runtime.clone());
+        let cache = Cache::new(router, request_timeout);
+        let worker = Worker::new(cache, Arc::clone(process), metrics.worker(index));
+        Target::new(runtime.clone(), http::app(Arc::new(worker)))
+    };
+    workers.handles().iter().enumerate().map(target).collect()
+}
+
+fn serve_until_stopped(
+    lifecycle: &Lifecycle,
+    listener: Listener,
+    targets: Vec<Target>,
+    workers: Workers,
+    process: &Process,
+    connections: Arc<ServeMetrics>,
+) {
+    let stop = lifecycle.stop();
+    let serving = serve::serve(listener, targets, process.limits(), connections, stop);
+    lifecycle.spawn_critical("gateway listener", async move {
+        serving.await;
+        workers.stop().await;
+    });
+}

@@ -1,0 +1,141 @@
+//! `/api/cache`: one key's value, read, written or deleted.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use common::{error::Result, route::Write};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
+use proto::v1::Source;
+use tokio::time::Instant;
+
+use super::{
+    AppState, Worker, body,
+    conditional::{etag, not_modified, of_write},
+    target,
+};
+use crate::{cache::Entry, metrics::Operation};
+
+/// What a value is when nobody said.
+const DEFAULT_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// How the value came about, in the terms of RFC 9211.
+const STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
+/// The longest content type that is stored.
+const MAX_CONTENT_TYPE_BYTES: usize = 255;
+
+/// `GET` and `HEAD`.
+pub(super) async fn get(State(worker): AppState, uri: Uri, headers: HeaderMap) -> Response {
+    let started = Instant::now();
+    let response = match read(&worker, &uri).await {
+        Ok(entry) => found(entry, &headers),
+        Err(error) => worker.refuse(&error),
+    };
+    worker.metrics.done(Operation::Get, response.status(), started.elapsed());
+    response
+}
+
+async fn read(worker: &Worker, uri: &Uri) -> Result<Entry> {
+    let target = target::of(uri)?;
+    worker.cache.get(target.group, target.key).await
+}
+
+fn found(entry: Entry, headers: &HeaderMap) -> Response {
+    let unchanged = not_modified(headers, entry.version);
+    let value = if unchanged { Bytes::new() } else { entry.value };
+    let mut response = Response::new(Body::from(value));
+    let fields = response.headers_mut();
+    fields.reserve(6);
+    fields.insert(header::ETAG, etag(entry.version));
+    fields.insert(header::AGE, HeaderValue::from(entry.age.as_secs()));
+    if let Some(ttl) = entry.ttl {
+        fields.insert(header::CACHE_CONTROL, max_age(ttl));
+    }
+    fields.insert(STATUS, cache_status(entry.source));
+    if unchanged {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        fields.insert(header::CONTENT_TYPE, content_type(entry.content_type));
+    }
+    response
+}
+
+fn max_age(ttl: Duration) -> HeaderValue {
+    HeaderValue::from_str(&format!("max-age={}", ttl.as_secs()))
+        .unwrap_or(HeaderValue::from_static("no-cache"))
+}
+
+fn cache_status(source: Source) -> HeaderValue {
+    HeaderValue::from_static(match source {
+        Source::Hit => "ringway; hit",
+        Source::Loaded => "ringway; fwd=miss; stored",
+        Source::Stale => "ringway; hit; fwd=stale",
+    })
+}
+
+fn content_type(stored: String) -> HeaderValue {
+    if stored.is_empty() {
+        return DEFAULT_TYPE;
+    }
+    HeaderValue::from_maybe_shared(Bytes::from(stored)).unwrap_or(DEFAULT_TYPE)
+}
+
+/// `PUT` and `POST`.
+pub(super) async fn put(State(worker): AppState, request: Request) -> Response {
+    let started = Instant::now();
+    let (parts, body) = request.into_parts();
+    let response = match write(&worker, &parts, body).await {
+        Ok(response) => response,
+        Err(error) => worker.refuse(&error),
+    };
+    worker.metrics.done(Operation::Set, response.status(), started.elapsed());
+    response
+}
+
+async fn write(worker: &Worker, parts: &Parts, body: Body) -> Result<Response> {
+    let target = target::of(&parts.uri)?;
+    let condition = of_write(&parts.headers)?;
+    let content_type = stored_type(&parts.headers)?;
+    let limit = worker.process.max_value(&target.group);
+    let value = body::read(&parts.headers, body, limit).await?;
+    let write = Write { value, content_type, ttl: target.ttl, condition };
+    let stored = worker.cache.put(target.group, target.key, write).await?;
+    let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
+    Ok((status, [(header::ETAG, etag(stored.version))]).into_response())
+}
+
+/// The content type to keep with the value; empty for the default one.
+fn stored_type(headers: &HeaderMap) -> Result<String> {
+    use common::error::{Code, Error};
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(String::new()) };
+    if value == DEFAULT_TYPE {
+        return Ok(String::new());
+    }
+    match value.to_str() {
+        Ok(text) if text.len() <= MAX_CONTENT_TYPE_BYTES => Ok(text.to_owned()),
+        _ => {
+            let text =
+                format!("Content-Type must be at most {MAX_CONTENT_TYPE_BYTES} ASCII characters");
+            Err(Error::new(Code::InvalidRequest, text))
+        }
+    }
+}
+
+/// `DELETE`.
+pub(super) async fn delete(State(worker): AppState, uri: Uri, headers: HeaderMap) -> Response {
+    let started = Instant::now();
+    let response = match remove(&worker, &uri, &headers).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => worker.refuse(&error),
+    };
+    worker.metrics.done(Operation::Delete, response.status(), started.elapsed());
+    response
+}
+
+async fn remove(worker: &Worker, uri: &Uri, headers: &HeaderMap) -> Result<()> {
+    let target = target::of(uri)?;
+    worker.cache.delete(target.group, target.key, of_write(headers)?).await
+}

@@ -1,0 +1,114 @@
+//! Conditional requests: what `If-Match` and `If-None-Match` mean here.
+//!
+//! ETags are versions and always strong. `If-None-Match: *` means absent from the cache, whether
+//! or not the origin has the key.
+
+use common::{
+    entry::Version,
+    error::{Code, Error, Result},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use proto::v1::Condition;
+
+/// The ETag of a version.
+pub(crate) fn etag(version: Version) -> HeaderValue {
+    let mut text = [b'"'; 34];
+    for (pair, byte) in text[1..33].chunks_exact_mut(2).zip(version.to_bytes()) {
+        pair[0] = HEX[usize::from(byte >> 4)];
+        pair[1] = HEX[usize::from(byte & 15)];
+    }
+    // Quotes and hexadecimal digits are always a valid header value.
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Whether a reader already has this version.
+pub(crate) fn not_modified(headers: &HeaderMap, version: Version) -> bool {
+    if !headers.contains_key(header::IF_NONE_MATCH) {
+        return false;
+    }
+    let same = |tag: &str| tag == "*" || parse(tag.trim_start_matches("W/")) == Some(version);
+    tags(headers, &header::IF_NONE_MATCH).any(same)
+}
+
+/// The condition a write carries, if any.
+pub(crate) fn of_write(headers: &HeaderMap) -> Result<Option<Condition>> {
+    let mut condition = Condition::default();
+    for tag in tags(headers, &header::IF_NONE_MATCH) {
+        if tag != "*" {
+            let text = "If-None-Match of a write takes only *, which means: absent from the cache";
+            return Err(Error::new(Code::InvalidRequest, text));
+        }
+        condition.if_absent = true;
+    }
+    if headers.contains_key(header::IF_MATCH) {
+        let tags: Vec<&str> = tags(headers, &header::IF_MATCH).collect();
+        condition.if_present = tags.contains(&"*");
+        // Weak and foreign tags match nothing.
+        let versions = tags.into_iter().filter_map(parse);
+        condition.if_version = versions.map(|version| version.to_bytes().to_vec().into()).collect();
+        if !condition.if_present && condition.if_version.is_empty() {
+            let text = "If-Match names no ETag of this cache";
+            return Err(Error::new(Code::PreconditionFailed, text));
+        }
+    }
+    Ok((condition != Condition::default()).then_some(condition))
+}
+
+fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|tag| !tag.is_empty())
+}
+
+fn parse(tag: &str) -> Option<Version> {
+    tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VERSION: Version = Version { as_of: 7, clock: 0xabc };
+
+    fn headers(name: HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().expect("a header value"))])
+    }
+
+    #[test]
+    fn an_etag_is_the_version_in_hexadecimal() {
+        let tag = etag(VERSION);
+        assert_eq!(tag.to_str().ok(), Some(format!("\"{VERSION}\"").as_str()));
+        assert_eq!(parse(tag.to_str().expect("text")), Some(VERSION));
+    }
+
+    #[test]
+    fn readers_match_any_of_their_tags() {
+        let same = format!("\"x\", W/\"{VERSION}\"");
+        assert!(not_modified(&headers(header::IF_NONE_MATCH, &same), VERSION));
+        assert!(not_modified(&headers(header::IF_NONE_MATCH, "*"), VERSION));
+        assert!(!not_modified(&headers(header::IF_NONE_MATCH, "\"x\""), VERSION));
+        assert!(!not_modified(&HeaderMap::new(), VERSION));
+    }
+
+    #[test]
+    fn writers_say_absent_present_or_which_version() {
+        let condition = |name, value: &str| of_write(&headers(name, value));
+        let absent = condition(header::IF_NONE_MATCH, "*").expect("valid").expect("one");
+        assert!(absent.if_absent);
+        let present = condition(header::IF_MATCH, "*").expect("valid").expect("one");
+        assert!(present.if_present);
+        let exact = condition(header::IF_MATCH, &format!("\"{VERSION}\""));
+        let exact = exact.expect("valid").expect("one");
+        assert_eq!(exact.if_version, [VERSION.to_bytes().to_vec()]);
+        assert_eq!(of_write(&HeaderMap::new()).expect("valid"), None);
+    }
+
+    #[test]
+    fn what_can_never_match_fails_and_what_is_not_offered_is_refused() {
+        let code = |name, value: &str| of_write(&headers(name, value)).map_err(|e| e.code());
+        assert_eq!(code(header::IF_MATCH, "\"x\""), Err(Code::PreconditionFailed));
+        assert_eq!(code(header::IF_MATCH, ""), Err(Code::PreconditionFailed));
+        assert_eq!(code(header::IF_NONE_MATCH, "\"x\""), Err(Code::InvalidRequest));
+    }
+}

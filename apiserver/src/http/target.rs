@@ -1,0 +1,166 @@
+//! Which group and key a request means, read off its URI.
+//!
+//! Two forms: `/api/cache?group=&key=`, where `+` is a space as in any HTML form, and
+//! `/api/cache/{group}/{key}`, where `+` is a plus and the key may hold slashes.
+
+use std::borrow::Cow;
+
+use common::{
+    error::{Code, Error, Result},
+    key::{GroupName, Key},
+};
+use percent_encoding::percent_decode_str;
+
+/// What comes before the group in the path form.
+pub(crate) const CACHE_PATH: &str = "/api/cache/";
+
+/// A group and a key, and the time to live a write asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) group: GroupName,
+    pub(crate) key: Key,
+    pub(crate) ttl: Option<std::time::Duration>,
+}
+
+/// Reads the target of either form.
+pub(crate) fn of(uri: &http::Uri) -> Result<Target> {
+    let query = uri.query().unwrap_or_default();
+    match uri.path().strip_prefix(CACHE_PATH) {
+        Some(path) => from_path(path, query),
+        None => from_query(query),
+    }
+}
+
+fn from_query(query: &str) -> Result<Target> {
+    let (mut group, mut key, mut ttl) = (None, None, None);
+    for (name, value) in pairs(query) {
+        match name {
+            "group" => once(&mut group, name, value)?,
+            "key" => once(&mut key, name, value)?,
+            "ttl" => once(&mut ttl, name, value)?,
+            _ => {}
+        }
+    }
+    let group = form_decode(required(group, "group")?, "group")?;
+    let key = form_decode(required(key, "key")?, "key")?;
+    Ok(Target { group: GroupName::new(group)?, key: Key::new(key)?, ttl: parse_ttl(ttl)? })
+}
+
+fn from_path(path: &str, query: &str) -> Result<Target> {
+    let (group, key) = path.split_once('/').unwrap_or((path, ""));
+    let mut ttl = None;
+    for (name, value) in pairs(query).filter(|(name, _)| *name == "ttl") {
+        once(&mut ttl, name, value)?;
+    }
+    let group = GroupName::new(decode(group, "group")?)?;
+    Ok(Target { group, key: Key::new(decode(key, "key")?)?, ttl: parse_ttl(ttl)? })
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+fn once<'a>(slot: &mut Option<&'a str>, name: &str, value: &'a str) -> Result<()> {
+    if slot.replace(value).is_some() {
+        return Err(invalid(format!("{name} is given twice")));
+    }
+    Ok(())
+}
+
+fn required<'a>(value: Option<&'a str>, name: &str) -> Result<&'a str> {
+    match value {
+        None => Err(invalid(format!("{name} is missing: use ?group=GROUP&key=KEY"))),
+        Some("") => Err(invalid(format!("{name} is empty"))),
+        Some(value) => Ok(value),
+    }
+}
+
+fn form_decode(text: &str, name: &str) -> Result<String> {
+    if text.contains('+') {
+        return decode(&text.replace('+', " "), name);
+    }
+    decode(text, name)
+}
+
+fn decode(text: &str, name: &str) -> Result<String> {
+    match percent_decode_str(text).decode_utf8() {
+        Ok(Cow::Borrowed(plain)) => Ok(plain.to_owned()),
+        Ok(Cow::Owned(decoded)) => Ok(decoded),
+        Err(_) => Err(invalid(format!("{name} is not UTF-8 once its percent-encoding is undone"))),
+    }
+}
+
+fn parse_ttl(ttl: Option<&str>) -> Result<Option<std::time::Duration>> {
+    let Some(text) = ttl else { return Ok(None) };
+    let text = form_decode(text, "ttl")?;
+    match humantime::parse_duration(&text) {
+        Ok(ttl) if !ttl.is_zero() => Ok(Some(ttl)),
+        _ => Err(invalid(format!("ttl is {text:?}; give a time above zero, such as 30s or 1h"))),
+    }
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(Code::InvalidRequest, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn target(uri: &str) -> std::result::Result<(String, String), String> {
+        let uri: http::Uri = uri.parse().expect("a URI");
+        let target = of(&uri).map_err(|error| error.message().to_owned())?;
+        Ok((target.group.into_string(), target.key.into_string()))
+    }
+
+    fn ok(group: &str, key: &str) -> std::result::Result<(String, String), String> {
+        Ok((group.to_owned(), key.to_owned()))
+    }
+
+    #[test]
+    fn plus_is_a_space_in_the_query_and_a_plus_in_the_path() {
+        assert_eq!(target("/api/cache?group=g&key=a+b%2Bc"), ok("g", "a b+c"));
+        assert_eq!(target("/api/cache/g/a+b%2Bc"), ok("g", "a+b+c"));
+    }
+
+    #[test]
+    fn odd_keys_work_in_both_forms() {
+        for (encoded, key) in
+            [("a%2Fb", "a/b"), ("%25", "%"), ("%F0%9F%98%80", "😀"), ("..", ".."), ("a%20b", "a b")]
+        {
+            assert_eq!(target(&format!("/api/cache?key={encoded}&group=g")), ok("g", key));
+            assert_eq!(target(&format!("/api/cache/g/{encoded}")), ok("g", key));
+        }
+        assert_eq!(target("/api/cache/g/a/b"), ok("g", "a/b"));
+    }
+
+    #[test]
+    fn what_is_missing_twice_or_malformed_is_named() {
+        for (uri, text) in [
+            ("/api/cache?group=g", "key is missing: use ?group=GROUP&key=KEY"),
+            ("/api/cache?key=k", "group is missing: use ?group=GROUP&key=KEY"),
+            ("/api/cache?group=&key=k", "group is empty"),
+            ("/api/cache?group=g&key=k&key=l", "key is given twice"),
+            ("/api/cache?group=g&key=%FF", "key is not UTF-8 once its percent-encoding is undone"),
+            ("/api/cache/g/", "the key is empty"),
+            ("/api/cache/g", "the key is empty"),
+        ] {
+            assert_eq!(target(uri), Err(text.to_owned()), "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_ttl_is_a_time_above_zero() {
+        let ttl = |uri: &str| of(&uri.parse().expect("a URI")).map(|target| target.ttl);
+        assert_eq!(
+            ttl("/api/cache?group=g&key=k&ttl=1m30s").ok(),
+            Some(Some(Duration::from_secs(90)))
+        );
+        assert_eq!(ttl("/api/cache/g/k?ttl=1h").ok(), Some(Some(Duration::from_secs(3600))));
+        for bad in ["0s", "-1s", "soon", ""] {
+            assert!(ttl(&format!("/api/cache?group=g&key=k&ttl={bad}")).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! One Exchange stream, from its Hello to its end.
+//!
+//! Operations are answered inline, in the order in which they came, and the answers to a batch
+//! leave as one batch. Whatever has to wait runs in a task of its own and answers when it is done,
+//! so that it never holds up the stream. The stream is always read, even while its peer does not
+//! take what is written; that is safe because both sides bound what may be outstanding.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use common::link::frame::{self, MAX_BATCH_BYTES, MAX_BATCH_OPS};
+use proto::v1::{self, op::Kind};
+use tokio::{sync::mpsc, time::timeout};
+use tonic::{Status, Streaming};
+use uuid::Uuid;
+
+use super::{
+    NodeService,
+    operation::{Outcome, Sender as OpSender, execute},
+    stale::MailAge,
+};
+
+/// Batches handed to the transport ahead of its writing them.
+const WRITE_AHEAD: usize = 4;
+/// Answers that wait to be written, at most; a peer that reads so little has its stream closed.
+const MAX_WAITING: usize = 8192;
+/// The same, in bytes.
+const MAX_WAITING_BYTES: usize = 256 << 20;
+/// Operations of one stream that run in tasks of their own, at most.
+const MAX_DEFERRED: usize = 1024;
+/// How long a peer may take for its Hello.
+const HELLO_TIME: Duration = Duration::from_secs(5);
+
+type Outbound = mpsc::Sender<Result<v1::Batch, Status>>;
+
+/// Starts serving a stream; the receiver is what goes back to the peer.
+pub(super) fn start(
+    node: Arc<NodeService>,
+    inbound: Streaming<v1::Batch>,
+) -> mpsc::Receiver<Result<v1::Batch, Status>> {
+    let (outbound, receiver) = mpsc::channel(WRITE_AHEAD);
+    tokio::spawn(async move {
+        if let Err(status) = serve(node, inbound, &outbound).await {
+            // The peer may be gone already; then nobody needs to be told.
+            let _ = outbound.try_send(Err(status));
+        }
+    });
+    receiver
+}
+
+async fn serve(
+    node: Arc<NodeService>,
+    mut inbound: Streaming<v1::Batch>,
+    outbound: &Outbound,
+) -> Result<(), Status> {
+    let first = timeout(HELLO_TIME, inbound.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no Hello in time"))??;
+    let hello = first.as_ref().and_then(|batch| batch.hello.as_ref());
+    frame::accept_hello(&node.identity, hello)
+        .map_err(|error| Status::failed_precondition(error.to_string()))?;
+    let lane = hello.map_or(v1::Lane::Small, v1::Hello::lane);
+    let (deferred, answers) = mpsc::channel(MAX_DEFERRED);
+    let mut stream =
+        Stream { node, lane, mail: MailAge::default(), waiting: Waiting::default(), deferred };
+    stream.hello(outbound)?;
+    stream.receive(first.unwrap_or_default());
+    stream.pump(inbound, outbound, answers).await
+}
+
+struct Stream {
+    node: Arc<NodeService>,
+    lane: v1::Lane,
+    mail: MailAge,
+    waiting: Waiting,
+    deferred: mpsc::Sender<v1::Op>,
+}
+
+impl Stream {
+    fn hello(&self, outbound: &Outbound) -> Result<(), Status> {
+        let node = &self.node;
+        let epoch = node.topologies().load().epoch;
+        let hello = frame::hello(&node.identity, Uuid::nil(), self.lane, Some(&epoch));
+        let batch = v1::Batch { hello: Some(hello), ..self.batch(Vec::new()) };
+        outbound.try_send(Ok(batch)).map_err(|_| Status::cancelled("the peer is gone"))
+    }
+
+    /// Serves until the peer ends the stream. A peer that has heard Goodbye ends it when it has
+    /// all its answers; the process's deadline bounds the wait.
+    async fn pump(
+        &mut self,
+        mut inbound: Streaming<v1::Batch>,
+        outbound: &Outbound,
+        mut answers: mpsc::Receiver<v1::Op>,
+    ) -> Result<(), Status> {
+        let mut said_goodbye = false;
+        let leaving = self.node.leaving.clone();
+        loop {
+            self.flush(outbound);
+            let blocked = !self.waiting.ops.is_empty();
+            tokio::select! {
+                received = inbound.message() => match received? {
+                    Some(batch) => self.receive(batch),
+                    None => return Ok(()),
+                },
+                Some(answer) = answers.recv() => self.waiting.push(answer),
+                writable = writable(outbound), if blocked => if !writable {
+                    return Ok(());
+                },
+                () = leaving.cancelled(), if !said_goodbye => {
+                    said_goodbye = true;
+                    self.waiting.push(v1::Op { id: 0, kind: Some(Kind::Goodbye(v1::Goodbye {})) });
+                }
+            }
+            if self.waiting.is_over_bounds() {
+                return Err(Status::resource_exhausted("answers are not read"));
+            }
+        }
+    }
+
+    fn receive(&mut self, batch: v1::Batch) {
+        let age = self.mail.of(&batch);
+        let epoch = batch.epoch.unwrap_or_default();
+        for v1::Op { id, kind } in batch.ops {
+            let answer = match kind {
+                Some(Kind::Request(request)) => self.request(id, request, &epoch, age),
+                Some(Kind::Ping(_)) => {
+                    let draining = self.node.leaving.is_cancelled();
+                    Some(Kind::Pong(v1::Pong { draining }))
+                }
+                // Reads and writes are done by the time a Cancel could come.
+                Some(Kind::Cancel(_)) => None,
+                _ => Some(Kind::Reply(super::operation::unsupported("operation"))),
+            };
+            if let Some(kind) = answer {
+                self.waiting.push(v1::Op { id, kind: Some(kind) });
+            }
+        }
+    }
+
+    /// Does a request; `None`: it will answer later.
+    fn request(
+        &self,
+        id: u64,
+        request: v1::Request,
+        epoch: &v1::Epoch,
+        age: Duration,
+    ) -> Option<Kind> {
+        let sender = OpSender { epoch, age, lane: self.lane };
+        match execute(&self.node, &request, &sender) {
+            Outcome::Done(kind) => Some(kind),
+            Outcome::Behind => self.defer(id, request, epoch.clone(), age),
+        }
+    }
+
+    /// This node's ring is behind the sender's: catch up, then do the request.
+    fn defer(
+        &self,
+        id: u64,
+        request: v1::Request,
+        epoch: v1::Epoch,
+        age: Duration,
+    ) -> Option<Kind> {
+        let refusal = || super::operation::not_started(v1::not_started::Reason::CatchingUp);
+        let Ok(permit) = self.deferred.clone().try_reserve_owned() else { return Some(refusal()) };
+        let (node, lane) = (Arc::clone(&self.node), self.lane);
+        let patience = Duration::from_millis(request.budget_ms.into());
+        tokio::spawn(async move {
+            let caught_up = timeout(patience, node.topologies().catch_up(epoch.as_of)).await;
+            let sender = OpSender { epoch: &epoch, age, lane };
+            let kind = match caught_up {
+                Ok(Ok(_)) => match execute(&node, &request, &sender) {
+                    Outcome::Done(kind) => kind,
+                    Outcome::Behind => refusal(),
+                },
+                _ => refusal(),
+            };
+            permit.send(v1::Op { id, kind: Some(kind) });
+        });
+        None
+    }
+
+    fn flush(&mut self, outbound: &Outbound) {
+        while !self.waiting.ops.is_empty() {
+            let Ok(permit) = outbound.try_reserve() else { return };
+            let ops = self.waiting.next_batch();
+            permit.send(Ok(self.batch(ops)));
+        }
+    }
+
+    fn batch(&self, ops: Vec<v1::Op>) -> v1::Batch {
+        let stamp_us = self.node.clock.monotonic().as_micros() as u64;
+        let epoch = Some(self.node.topologies().load().epoch.to_wire());
+        v1::Batch { hello: None, epoch, stamp_us, ops }
+    }
+}
+
+async fn writable(outbound: &Outbound) -> bool {
+    outbound.reserve().await.is_ok()
+}
+
+/// Answers that have not been handed to the transport yet.
+#[derive(Default)]
+struct Waiting {
+    ops: VecDeque<v1::Op>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, op: v1::Op) {
+        self.bytes += op.kind.as_ref().map_or(0, frame::weight);
+        self.ops.push_back(op);
+    }
+
+    fn is_over_bounds(&self) -> bool {
+        self.ops.len() > MAX_WAITING || self.bytes > MAX_WAITING_BYTES
+    }
+
+    fn next_batch(&mut self) -> Vec<v1::Op> {
+        let mut ops = Vec::with_capacity(self.ops.len().min(MAX_BATCH_OPS));
+        let mut bytes = 0;
+        while let Some(op) = self.ops.front() {
+            let weight = op.kind.as_ref().map_or(0, frame::weight);
+            let fits = ops.is_empty()
+                || (ops.len() < MAX_BATCH_OPS && bytes + weight <= MAX_BATCH_BYTES);
+            if !fits {
+                break;
+            }
+            bytes += weight;
+            ops.extend(self.ops.pop_front());
+        }
+        self.bytes -= bytes;
+        ops
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(size: usize) -> v1::Op {
+        let value = vec![0; size].into();
+        let kind = Some(Kind::Reply(v1::Reply { value, ..Default::default() }));
+        v1::Op { id: 1, kind }
+    }
+
+    #[test]
+    fn batches_keep_within_their_bounds() {
+        let mut waiting = Waiting::default();
+        (0..100).for_each(|_| waiting.push(reply(1)));
+        assert_eq!(waiting.next_batch().len(), MAX_BATCH_OPS);
+        assert_eq!(waiting.next_batch().len(), 100 - MAX_BATCH_OPS);
+        assert_eq!(waiting.bytes, 0);
+        (0..3).for_each(|_| waiting.push(reply(MAX_BATCH_BYTES / 2)));
+        assert_eq!(waiting.next_batch().len(), 1, "two and what they weigh are too much");
+        waiting = Waiting::default();
+        waiting.push(reply(2 * MAX_BATCH_BYTES));
+        assert_eq!(waiting.next_batch().len(), 1, "one operation always fits");
+    }
+
+    #[test]
+    fn a_peer_that_reads_nothing_is_noticed() {
+        let mut waiting = Waiting::default();
+        (0..=MAX_WAITING).for_each(|_| waiting.push(reply(0)));
+        assert!(waiting.is_over_bounds());
+    }
+}

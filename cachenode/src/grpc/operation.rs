@@ -1,0 +1,210 @@
+//! One operation: from its frame, through the group, to the frame of its answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{
+    entry::Version,
+    error::{Code, Error, Result},
+    key::{GroupName, Key},
+    link::frame::{BULK_OVER, uuid_of},
+};
+use proto::v1::{self, Lane, op::Kind, not_started::Reason};
+
+use super::{
+    NodeService,
+    ownership::{Refusal, Standing, judge},
+};
+use crate::group::{Authority, Condition, Delete, Found, Group, Item, OpId, Write};
+
+/// Who sent an operation, and what is known of its way.
+pub(super) struct Sender<'a> {
+    pub(super) epoch: &'a v1::Epoch,
+    /// How long its batch waited on the way.
+    pub(super) age: Duration,
+    pub(super) lane: Lane,
+}
+
+/// What became of an operation.
+pub(super) enum Outcome {
+    /// This is the answer.
+    Done(Kind),
+    /// The sender's ring is newer: catch up and do it again.
+    Behind,
+}
+
+/// The answer to something this version does not know.
+pub(super) fn unsupported(what: &'static str) -> v1::Reply {
+    Error::new(Code::Unsupported, format!("this node does not know that {what}")).to_reply()
+}
+
+/// The refusal to begin.
+pub(super) fn not_started(reason: Reason) -> Kind {
+    Kind::NotStarted(v1::NotStarted { reason: reason.into() })
+}
+
+/// Does one operation of a stream.
+pub(super) fn execute(node: &NodeService, request: &v1::Request, sender: &Sender<'_>) -> Outcome {
+    if node.leaving.is_cancelled() {
+        return Outcome::Done(not_started(Reason::Draining));
+    }
+    let is_read = request.verb() == v1::Verb::Get;
+    let patience = if is_read { request.budget_ms } else { request.try_ms };
+    if sender.age > Duration::from_millis(patience.into()) {
+        return Outcome::Done(not_started(Reason::Expired));
+    }
+    match apply(node, request, sender) {
+        Ok(reply) => Outcome::Done(Kind::Reply(reply)),
+        Err(Failure::Error(error)) => Outcome::Done(Kind::Reply(error.to_reply())),
+        Err(Failure::Refused(Refusal::Moved(moved))) => Outcome::Done(Kind::Moved(moved)),
+        Err(Failure::Refused(Refusal::NotStarted(reason))) => Outcome::Done(not_started(reason)),
+        Err(Failure::Refused(Refusal::Behind)) => Outcome::Behind,
+    }
+}
+
+/// Why an operation has no result.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It failed.
+    Error(Error),
+    /// It was not begun.
+    Refused(Refusal),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Does one operation on this node, whoever asks.
+pub(super) fn apply(
+    node: &NodeService,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> std::result::Result<v1::Reply, Failure> {
+    GroupName::check(&request.group).map_err(Error::from)?;
+    Key::check(&request.key).map_err(Error::from)?;
+    let group = node.groups.get(&request.group).ok_or_else(|| {
+        Error::new(Code::GroupNotFound, format!("there is no group {:?}", request.group))
+    })?;
+    match request.verb() {
+        v1::Verb::Get => get(node, group, request, sender),
+        v1::Verb::Set => set(node, group, request, sender),
+        v1::Verb::Delete => delete(node, group, request, sender),
+        v1::Verb::Unspecified => Ok(unsupported("verb")),
+    }
+}
+
+/// By what right this node does the operation; for changes, asked when the change applies.
+fn authority(
+    node: &NodeService,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> std::result::Result<Authority, Failure> {
+    let topology = node.topologies().load();
+    let as_of = topology.epoch.as_of;
+    Ok(match judge(&topology, &node.id, sender.epoch, request)? {
+        Standing::Owner => Authority::owner(as_of),
+        Standing::StandIn => Authority::stand_in(as_of),
+    })
+}
+
+fn get(
+    node: &NodeService,
+    group: &Group,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> std::result::Result<v1::Reply, Failure> {
+    let allowed = authority(node, request, sender)?;
+    let now = node.clock.monotonic();
+    let (item, source) = match group.get(&request.key, now, || Ok::<_, Failure>(allowed))? {
+        Found::Hit(item) => (item, v1::Source::Hit),
+        Found::Loaded(item) => (item, v1::Source::Loaded),
+        Found::Absent => {
+            return Err(Error::new(Code::NotFound, "the group has no such key").into());
+        }
+    };
+    if item.entry.value_len() > BULK_OVER && sender.lane == Lane::Small {
+        return Ok(v1::Reply { use_bulk: true, ..Default::default() });
+    }
+    Ok(value_reply(&item, source))
+}
+
+fn value_reply(item: &Item, source: v1::Source) -> v1::Reply {
+    let version = item.entry.version();
+    v1::Reply {
+        version_hi: version.as_of,
+        version_lo: version.clock,
+        age_ms: millis(item.age),
+        // Zero would mean that it never expires.
+        ttl_ms: item.ttl_left.map_or(0, |left| millis(left).max(1)),
+        source: source.into(),
+        value: item.entry.value(),
+        content_type: item.entry.content_type().to_owned(),
+        ..Default::default()
+    }
+}
+
+fn set(
+    node: &NodeService,
+    group: &Group,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> std::result::Result<v1::Reply, Failure> {
+    let write = Write {
+        key: &request.key,
+        value: &request.value,
+        content_type: &request.content_type,
+        ttl: (request.ttl_ms > 0).then(|| Duration::from_millis(request.ttl_ms)),
+        condition: condition(request.condition.as_ref())?,
+        op: op_id(request),
+    };
+    let applied = group.set(&write, || authority(node, request, sender))?;
+    Ok(v1::Reply {
+        version_hi: applied.version.as_of,
+        version_lo: applied.version.clock,
+        created: applied.created,
+        ..Default::default()
+    })
+}
+
+fn delete(
+    node: &NodeService,
+    group: &Group,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> std::result::Result<v1::Reply, Failure> {
+    let condition = condition(request.condition.as_ref())?;
+    let delete = Delete { key: &request.key, condition, op: op_id(request) };
+    group.delete(&delete, || authority(node, request, sender))?;
+    Ok(v1::Reply::default())
+}
+
+fn condition(wire: Option<&v1::Condition>) -> Result<Condition> {
+    let Some(wire) = wire else { return Ok(Condition::default()) };
+    let version = |bytes: &Bytes| {
+        let malformed = || Error::new(Code::InvalidRequest, "a version is 16 bytes");
+        Version::from_bytes(bytes).ok_or_else(malformed)
+    };
+    Ok(Condition {
+        if_absent: wire.if_absent,
+        if_present: wire.if_present,
+        if_version: wire.if_version.iter().map(version).collect::<Result<_>>()?,
+    })
+}
+
+fn op_id(request: &v1::Request) -> Option<OpId> {
+    (!request.op_link.is_empty())
+        .then(|| OpId { link: uuid_of(&request.op_link), seq: request.op_seq })
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_millis() as u64
+}

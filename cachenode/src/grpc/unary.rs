@@ -1,0 +1,115 @@
+//! The simple calls. Any node answers for any key: a key of its own here, another one by asking
+//! its owner, one hop away.
+
+use std::time::Duration;
+
+use common::{
+    error::{Error, Result},
+    key::{GroupName, Key},
+    link::frame::wire_uuid,
+    route::{Ask, Write, version_of},
+};
+use proto::v1::{self, Lane};
+use tokio::time::Instant;
+
+use crate::group::Group;
+
+use super::{
+    CacheService, NodeService,
+    operation::{Failure, Sender, apply},
+};
+
+/// How long a call may take when its caller did not say (a shorter `grpc-timeout` cuts it short).
+const DEADLINE: Duration = Duration::from_secs(2);
+
+pub(super) async fn get(service: &CacheService, request: v1::GetRequest) -> Result<v1::GetResponse> {
+    let ask = Ask::get(GroupName::new(request.group)?, Key::new(request.key)?);
+    let (reply, node_id) = answer(service, ask).await?;
+    Ok(v1::GetResponse {
+        version: version(&reply),
+        source: reply.source,
+        value: reply.value,
+        content_type: reply.content_type,
+        age_ms: reply.age_ms,
+        ttl_ms: reply.ttl_ms,
+        node_id,
+    })
+}
+
+pub(super) async fn set(service: &CacheService, request: v1::SetRequest) -> Result<v1::SetResponse> {
+    let write = Write {
+        value: request.value,
+        content_type: request.content_type,
+        ttl: (request.ttl_ms > 0).then(|| Duration::from_millis(request.ttl_ms)),
+        condition: request.condition,
+    };
+    let ask = Ask::set(GroupName::new(request.group)?, Key::new(request.key)?, write);
+    let (reply, node_id) = answer(service, ask).await?;
+    Ok(v1::SetResponse { version: version(&reply), created: reply.created, node_id })
+}
+
+pub(super) async fn delete(
+    service: &CacheService,
+    request: v1::DeleteRequest,
+) -> Result<v1::DeleteResponse> {
+    let (group, key) = (GroupName::new(request.group)?, Key::new(request.key)?);
+    let (_, node_id) = answer(service, Ask::delete(group, key, request.condition)).await?;
+    Ok(v1::DeleteResponse { node_id })
+}
+
+/// Here if the key is this node's, else at its owner. The text is who answered.
+async fn answer(service: &CacheService, ask: Ask) -> Result<(v1::Reply, String)> {
+    let node = &service.node;
+    let topology = node.topologies().load();
+    let request = ask.request();
+    let owner = topology.owner(&request.group, &request.key).map(|(owner, _)| owner);
+    if owner.is_some_and(|owner| topology.member(owner).id == node.id) {
+        let epoch = topology.epoch.to_wire();
+        let sender = Sender { epoch: &epoch, age: Duration::ZERO, lane: Lane::Bulk };
+        match apply(node, request, &sender) {
+            Ok(reply) => return Error::from_reply(&reply).map_or(Ok((reply, node.id.to_string())), Err),
+            Err(Failure::Error(error)) => return Err(error),
+            // The ring has just changed: the router sees the new one.
+            Err(Failure::Refused(_)) => {}
+        }
+    }
+    let answered = service.router.call(ask, Instant::now() + DEADLINE).await?;
+    let by = answered.topology.member(answered.node).id.to_string();
+    Ok((answered.reply, by))
+}
+
+fn version(reply: &v1::Reply) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(&version_of(reply).to_bytes())
+}
+
+pub(super) fn stats(node: &NodeService) -> v1::StatsResponse {
+    v1::StatsResponse {
+        node_id: node.id.to_string(),
+        instance: wire_uuid(node.identity.instance),
+        epoch: Some(node.topologies().load().epoch.to_wire()),
+        uptime_ms: node.clock.monotonic().saturating_sub(node.started).as_millis() as u64,
+        groups: node.groups.iter().map(|group| group_stats(group)).collect(),
+        draining: node.leaving.is_cancelled(),
+    }
+}
+
+fn group_stats(group: &Group) -> v1::GroupStats {
+    let (definition, stats) = (group.definition(), group.stats());
+    v1::GroupStats {
+        name: definition.name.to_string(),
+        capacity_bytes: stats.capacity_bytes,
+        used_bytes: stats.used_bytes,
+        entries: stats.entries,
+        ttl_ms: definition.ttl.as_millis() as u64,
+        idle_ms: definition.idle.as_millis() as u64,
+        eviction: definition.eviction.as_str().to_owned(),
+        max_value_bytes: definition.max_value,
+        origin: definition.origin.kind().to_owned(),
+        hits: stats.hits,
+        misses: stats.misses,
+        loads: stats.loads,
+        sets: stats.sets,
+        deletes: stats.deletes,
+        evictions: stats.evictions,
+    }
+}

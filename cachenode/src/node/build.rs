@@ -1,0 +1,204 @@
+//! The parts a node is made of, each built in its own small step.
+
+use std::{sync::Arc, time::Duration};
+
+use common::{
+    clock::Clock,
+    config::{Settings, host_port},
+    discovery::{Discovery, NodeId, NodeRecord, NodeState},
+    lifecycle::{Lifecycle, Stop},
+    link::{Identity, frame::MAX_MESSAGE_BYTES},
+    route::{Persistence, Router, Shared},
+    security::check_listener,
+    serve::{self, Limits, Listener, ServeFamilies, Target, grpc::GrpcTimeout},
+    telemetry::Metrics,
+    topology,
+    worker::{Workers, default_workers},
+};
+use proto::v1::{Role, cache_server::CacheServer};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::{pb::health_server::HealthServer, server::HealthService};
+use uuid::Uuid;
+
+use super::{StartError, definitions};
+use crate::{
+    grpc::{CacheService, NodeService},
+    groups::Groups,
+    http::{self, Registered},
+    metrics::GroupMetrics,
+};
+
+/// How a node reaches others on behalf of a simple client: like a gateway by default.
+const PERSISTENCE: Persistence =
+    Persistence { try_timeout: Duration::from_millis(250), max_retries: 2 };
+/// How often stores do what they have put off.
+const MAINTENANCE: Duration = Duration::from_secs(1);
+
+/// A node's two listeners.
+pub(super) struct Listeners {
+    pub(super) grpc: Listener,
+    pub(super) http: Listener,
+}
+
+impl Listeners {
+    pub(super) async fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let node = &settings.node;
+        check_listener("node", &node.host, &settings.security)?;
+        let grpc = Listener::bind(&node.listen_grpc()).await?;
+        let http = match node.http_port {
+            Some(port) => Listener::bind(&host_port(&node.host, port)).await?,
+            None => Self::default_http(&node.host, node.default_http_port()).await?,
+        };
+        Ok(Self { grpc, http })
+    }
+
+    /// Nobody asked for this port, so a free one does as well when it is taken.
+    async fn default_http(host: &str, port: u16) -> Result<Listener, StartError> {
+        match Listener::bind(&host_port(host, port)).await {
+            Ok(listener) => Ok(listener),
+            Err(taken) => {
+                let listener = Listener::bind(&host_port(host, 0)).await?;
+                let address = listener.local_addr();
+                tracing::warn!(%taken, %address, "the default HTTP port is taken, using a free one");
+                Ok(listener)
+            }
+        }
+    }
+}
+
+/// What the node will register.
+pub(super) fn record(
+    settings: &Settings,
+    listeners: &Listeners,
+    clock: &dyn Clock,
+) -> Result<NodeRecord, StartError> {
+    let node = &settings.node;
+    let advertised = |listener: &Listener| {
+        host_port(node.advertised_host(), listener.local_addr().port())
+    };
+    let grpc = advertised(&listeners.grpc);
+    let id = NodeId::new(node.id.clone().unwrap_or_else(|| grpc.clone()))
+        .map_err(|error| StartError::Setting(format!("node.id: {error}")))?;
+    Ok(NodeRecord {
+        id,
+        instance: Uuid::new_v4(),
+        grpc,
+        http: advertised(&listeners.http),
+        zone: node.zone.clone(),
+        weight: node.weight,
+        state: NodeState::Active,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + clock.unix())
+            .to_string(),
+    })
+}
+
+/// The service, following the cluster's topology.
+pub(super) fn service(
+    settings: &Settings,
+    record: &NodeRecord,
+    discovery: &Arc<dyn Discovery>,
+    clock: Arc<dyn Clock>,
+    lifecycle: &Lifecycle,
+    serving: &Stop,
+) -> Result<Arc<NodeService>, StartError> {
+    let identity = Identity {
+        service: settings.discovery.service_name.clone(),
+        role: Role::Node,
+        id: record.id.to_string(),
+        instance: record.instance,
+    };
+    // Followed until nothing is served any more: a draining node has to know who owns its keys.
+    let stop = serving.soft.clone();
+    let topologies = topology::follow(Arc::clone(discovery), lifecycle.tracker(), stop);
+    let groups = definitions::groups(settings, &clock)?;
+    let route = Shared::new(identity.clone(), topologies, PERSISTENCE, Arc::clone(&clock));
+    Ok(Arc::new(NodeService {
+        id: record.id.clone(),
+        identity,
+        groups,
+        route: Arc::new(route),
+        started: clock.monotonic(),
+        clock,
+        leaving: CancellationToken::new(),
+    }))
+}
+
+/// Serves both listeners until `serving` stops. The answer is for telling readiness.
+pub(super) fn serve(
+    settings: &Settings,
+    listeners: Listeners,
+    service: &Arc<NodeService>,
+    lifecycle: &Lifecycle,
+    serving: &Stop,
+) -> Result<Registered, StartError> {
+    let count = match settings.node.workers {
+        0 => default_workers(),
+        count => count,
+    };
+    let workers = Workers::start("node", count)?;
+    let mut metrics = Metrics::new();
+    let families = ServeFamilies::register(metrics.registry());
+    service.route.metrics.register(metrics.registry());
+    GroupMetrics::register(metrics.registry(), &service.groups);
+    let limits =
+        Limits { max_connections: settings.node.max_connections, ..Limits::default() };
+    let registered = Registered::new(service.leaving.clone());
+
+    let health = HealthServer::new(HealthService::from_health_reporter(registered.reporter()));
+    let app = |runtime: &Handle| {
+        let router = Router::new(Arc::clone(&service.route), runtime.clone());
+        grpc_app(service, router, health.clone())
+    };
+    let targets = workers.handles().iter();
+    let targets = targets.map(|runtime| Target::new(runtime.clone(), app(runtime)).with_peer_info());
+    let grpc_metrics = families.listener("node grpc");
+    let (grpc, stop) = (listeners.grpc, serving.clone());
+    let serving_grpc = serve::serve(grpc, targets.collect(), limits.clone(), grpc_metrics, stop);
+    let http_app = http::app(registered.clone(), Arc::new(metrics));
+    let http_target = vec![Target::new(Handle::current(), http_app)];
+    let http_metrics = families.listener("node http");
+    let serving_http =
+        serve::serve(listeners.http, http_target, limits, http_metrics, serving.clone());
+
+    lifecycle.spawn_critical("node grpc listener", async move {
+        serving_grpc.await;
+        workers.stop().await;
+    });
+    lifecycle.spawn_critical("node http listener", serving_http);
+    lifecycle.spawn_critical("maintenance", maintain(Arc::clone(&service.groups), serving.soft.clone()));
+    Ok(registered)
+}
+
+fn grpc_app(
+    service: &Arc<NodeService>,
+    router: Router,
+    health: HealthServer<HealthService>,
+) -> axum::Router {
+    let cache = CacheServer::new(CacheService::new(Arc::clone(service), router))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let mut routes = Routes::new(cache).add_service(health);
+    // Reflection is a convenience: without it the node serves as well.
+    if let Ok(reflection) = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+    {
+        routes = routes.add_service(reflection);
+    }
+    routes.prepare().into_axum_router().layer(GrpcTimeout)
+}
+
+async fn maintain(groups: Arc<Groups>, stop: CancellationToken) {
+    let mut turn = tokio::time::interval(MAINTENANCE);
+    turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = turn.tick() => groups.maintain(),
+        }
+    }
+}

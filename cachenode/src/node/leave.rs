@@ -1,0 +1,50 @@
+//! How a node leaves: out of the ring first, then silent.
+//!
+//! Its record is marked draining and removed while it still serves, so that nobody is sent to a
+//! closed door; then every stream hears Goodbye, answers what is outstanding, and is ended by its
+//! peer; only then the listeners close. The lifecycle's deadline and hard token cut this short.
+
+use std::{sync::Arc, time::Duration};
+
+use common::{
+    discovery::{NodeState, Registration},
+    lifecycle::{Lifecycle, Stop},
+};
+use tokio::time::timeout;
+
+use crate::grpc::NodeService;
+
+/// How long the registry may take to be told. Unreachable, it forgets the node with its lease.
+const TELL: Duration = Duration::from_secs(2);
+
+/// Starts the task that takes the node out when the lifecycle stops.
+pub(super) fn when_stopped(
+    lifecycle: &Lifecycle,
+    serving: Stop,
+    service: Arc<NodeService>,
+    registration: Arc<Registration>,
+) {
+    let stop = lifecycle.stop();
+    lifecycle.tracker().spawn(async move {
+        stop.soft.cancelled().await;
+        tokio::select! {
+            () = stop.hard.cancelled() => {}
+            () = deregister(&registration) => {}
+        }
+        service.leaving.cancel();
+        serving.soft.cancel();
+        tracing::info!(node_id = %service.id, "node has left the ring");
+    });
+}
+
+async fn deregister(registration: &Registration) {
+    let told = timeout(TELL, async {
+        registration.set_state(NodeState::Draining).await?;
+        registration.leave().await
+    });
+    match told.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the registry does not know that the node leaves"),
+        Err(_) => tracing::warn!("the registry does not answer; the node's lease will run out"),
+    }
+}

@@ -1,0 +1,284 @@
+//! Follows the cluster state: lists it, watches it from there, and lists it again whenever that
+//! may have missed something.
+//!
+//! A session is one connection. It begins with a list at revision R and a watch from R + 1, and
+//! any trouble at all (compaction, a cancel, the stream's end, an error, a revision that goes
+//! backwards) ends it: the next one lists again, and what differs is the news.
+
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
+
+use etcd_client::{Compare, CompareOp, Txn, TxnOp, WatchOptions, WatchResponse, WatchStream};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use uuid::Uuid;
+
+use super::{
+    CatchUp, EtcdOptions,
+    connection::{Connection, Endpoints, Fault},
+    list::{Listing, MAX_ANSWER_BYTES, entry, revision},
+};
+use crate::{
+    discovery::{
+        View, WantedRing,
+        backoff::{Backoff, between_half_and_all},
+        layout::{Layout, write_settings},
+        mirror::{Mirror, Single},
+        standing::Standing,
+    },
+    error::{Code, Error, Result},
+};
+
+/// The longest wait between tries; etcd may be away for days.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// A session that lasted this long was a good one: the next wait is short again.
+const GOOD_SESSION: Duration = Duration::from_secs(10);
+/// How often a list may find that what every cluster needs is missing, or race with its writing.
+const MAX_LISTS: usize = 4;
+
+/// The task's state. The receivers of `views` and `standing` are elsewhere.
+pub(super) struct Watcher {
+    endpoints: Endpoints,
+    layout: Layout,
+    wanted: WantedRing,
+    anti_entropy: Duration,
+    mirror: Mirror,
+    views: watch::Sender<Option<Arc<View>>>,
+    standing: Arc<Standing>,
+}
+
+type Step<T> = std::result::Result<T, Fault>;
+
+impl Watcher {
+    pub(super) fn new(
+        endpoints: Endpoints,
+        layout: Layout,
+        options: EtcdOptions,
+        views: watch::Sender<Option<Arc<View>>>,
+        standing: Arc<Standing>,
+    ) -> Self {
+        let (endpoints, mirror) = (endpoints.shuffled(), Mirror::new(layout.clone()));
+        let EtcdOptions { wanted, anti_entropy, .. } = options;
+        Self { endpoints, layout, wanted, anti_entropy, mirror, views, standing }
+    }
+
+    /// Follows the state until it is aborted.
+    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<CatchUp>) {
+        let mut backoff = Backoff::up_to(LONGEST_WAIT);
+        loop {
+            let began = Instant::now();
+            let why = match self.session(&mut orders).await {
+                Ok(never) => match never {},
+                Err(fault) => fault.in_words(),
+            };
+            if began.elapsed() >= GOOD_SESSION {
+                backoff.reset();
+            }
+            self.standing.failing(why.clone());
+            tokio::select! {
+                () = sleep(backoff.next()) => {}
+                () = refuse(&mut orders, &why) => {}
+            }
+        }
+    }
+
+    async fn session(&mut self, orders: &mut mpsc::Receiver<CatchUp>) -> Step<Infallible> {
+        let connection = self.endpoints.connect().await?;
+        self.sync(&connection).await?;
+        let (mut stream, mut heard) = self.watch(&connection).await?;
+        self.standing.connected();
+        let mut next_list = Instant::now() + between_half_and_all(self.anti_entropy);
+        loop {
+            tokio::select! {
+                message = stream.message() => match message {
+                    Ok(Some(message)) => heard = self.apply(&connection, &message, heard)?,
+                    Ok(None) => return Err(connection.fault("the watch has ended")),
+                    Err(error) => return Err(connection.fault_of(&error)),
+                },
+                Some(order) = orders.recv() => self.catch_up(&connection, order, orders).await?,
+                () = sleep_until(next_list) => {
+                    if self.sync(&connection).await? {
+                        return Err(connection.fault("the watch had missed changes"));
+                    }
+                    next_list = Instant::now() + between_half_and_all(self.anti_entropy);
+                }
+            }
+        }
+    }
+
+    /// Reads the whole state, writes what every cluster needs if it is missing, and publishes.
+    /// Returns whether there was any news.
+    async fn sync(&mut self, connection: &Connection) -> Step<bool> {
+        let mut news = false;
+        for _ in 0..MAX_LISTS {
+            let listing = Listing::read(connection, self.layout.prefix()).await?;
+            let last = self.views.borrow().clone();
+            let went_back = last.as_ref().is_some_and(|last| listing.revision < last.as_of);
+            news |= self.mirror.replace(listing.revision, listing.entries());
+            if !self.complete(connection, last.as_deref(), went_back).await? {
+                self.publish(connection)?;
+                return Ok(news);
+            }
+        }
+        Err(connection.fault("the ring settings and generation keep changing"))
+    }
+
+    /// Writes what is missing. Returns whether the state has to be listed again.
+    async fn complete(
+        &self,
+        connection: &Connection,
+        last: Option<&View>,
+        went_back: bool,
+    ) -> Step<bool> {
+        let mut again = false;
+        if *self.mirror.ring() == Single::Absent {
+            let settings = last.map_or_else(|| self.wanted.or_default(), |last| last.ring.clone());
+            self.create(connection, self.layout.ring(), write_settings(&settings)).await?;
+            again = true;
+        }
+        let key = self.layout.generation();
+        match (self.mirror.generation(), last) {
+            (Single::Absent, _) => {
+                let fresh = Uuid::new_v4().to_string().into_bytes();
+                self.create(connection, key, fresh).await?;
+                again = true;
+            }
+            // Rolled back: the revisions to come will have been used before, so this is
+            // another life of the cluster state.
+            (Single::Known(now), Some(last)) if went_back && *now == last.generation => {
+                let same = Compare::value(key.clone(), CompareOp::Equal, now.to_string());
+                let fresh = TxnOp::put(key, Uuid::new_v4().to_string(), None);
+                let txn = Txn::new().when([same]).and_then([fresh]);
+                connection.answer(connection.client.kv_client().txn(txn)).await?;
+                again = true;
+            }
+            _ => {}
+        }
+        Ok(again)
+    }
+
+    /// Writes a key unless somebody else has: the first writer wins.
+    async fn create(&self, connection: &Connection, key: String, value: Vec<u8>) -> Step<()> {
+        let absent = Compare::version(key.clone(), CompareOp::Equal, 0);
+        let txn = Txn::new().when([absent]).and_then([TxnOp::put(key, value, None)]);
+        connection.answer(connection.client.kv_client().txn(txn)).await.map(drop)
+    }
+
+    /// Begins to watch, and waits until etcd has said that it does. Returns the stream and the
+    /// revision it began at.
+    async fn watch(&self, connection: &Connection) -> Step<(WatchStream, u64)> {
+        let from = self.mirror.as_of() + 1;
+        let options = WatchOptions::new()
+            .with_prefix()
+            .with_progress_notify()
+            .with_start_revision(from as i64);
+        let mut watches =
+            connection.client.watch_client().max_decoding_message_size(MAX_ANSWER_BYTES);
+        let opening = async {
+            let mut stream = watches.watch(self.layout.prefix(), Some(options)).await?;
+            let first = stream.message().await?;
+            Ok((stream, first))
+        };
+        let (stream, first) = connection.answer(opening).await?;
+        let first = first.ok_or_else(|| connection.fault("the watch has ended"))?;
+        self.check(connection, &first)?;
+        let began_at = revision(first.header());
+        if !first.created() || began_at < self.mirror.as_of() {
+            return Err(connection.fault("the watch does not begin where the list ended"));
+        }
+        Ok((stream, began_at))
+    }
+
+    /// Takes what the watch says. `heard` is the latest revision of this stream.
+    fn apply(&mut self, connection: &Connection, message: &WatchResponse, heard: u64) -> Step<u64> {
+        self.check(connection, message)?;
+        let now = revision(message.header());
+        if now < heard {
+            return Err(connection.fault("its revisions go backwards"));
+        }
+        if message.events().is_empty() {
+            // A progress notification: nothing else has happened up to here.
+            self.mirror.advance(now);
+        }
+        // A message holds whole revisions, so the mirror is consistent after it. What the last
+        // list had already seen is a duplicate.
+        let known = self.mirror.as_of();
+        let news = message.events().iter().filter_map(|event| event.kv());
+        for kv in news.filter(|kv| kv.mod_revision().unsigned_abs() > known) {
+            // Not `event_type()`, which panics on what it does not know: a deleted key, and no
+            // other, is at version 0.
+            if kv.version() == 0 {
+                self.mirror.delete(kv.key());
+            } else {
+                self.mirror.put(&entry(kv));
+            }
+            self.mirror.advance(kv.mod_revision().unsigned_abs());
+        }
+        self.publish(connection)?;
+        Ok(now)
+    }
+
+    fn check(&self, connection: &Connection, message: &WatchResponse) -> Step<()> {
+        if message.compact_revision() > 0 {
+            let upto = message.compact_revision();
+            return Err(connection.fault(format!("history up to revision {upto} was compacted")));
+        }
+        if message.canceled() {
+            let why = message.cancel_reason();
+            return Err(connection.fault(format!("the watch was cancelled: {why}")));
+        }
+        Ok(())
+    }
+
+    /// Shows the mirror to the world, if it is fit to be shown.
+    fn publish(&self, connection: &Connection) -> Step<()> {
+        self.standing.skipped(self.mirror.skipped());
+        let view = self.mirror.view().map_err(|why| connection.fault(why))?;
+        // Told before the view, so that nobody starts with settings that are not the cluster's.
+        self.standing.conflict(self.wanted.conflict_with(&view.ring));
+        self.views.send_if_modified(|current| {
+            let changed = current.as_ref() != Some(&view);
+            *current = Some(view);
+            changed
+        });
+        Ok(())
+    }
+
+    /// Lists once for everybody who waits for it.
+    async fn catch_up(
+        &mut self,
+        connection: &Connection,
+        first: CatchUp,
+        orders: &mut mpsc::Receiver<CatchUp>,
+    ) -> Step<()> {
+        let mut waiting = vec![first];
+        while let Ok(order) = orders.try_recv() {
+            waiting.push(order);
+        }
+        let synced = self.sync(connection).await;
+        let view = self.views.borrow().clone();
+        for CatchUp { as_of, done } in waiting {
+            let answer = match (&synced, &view) {
+                (Ok(_), Some(view)) if view.as_of >= as_of => Ok(Arc::clone(view)),
+                (Ok(_), _) => Err(format!("the cluster state has not got to revision {as_of}")),
+                (Err(_), _) => Err("the cluster state can't be read now".into()),
+            };
+            let _ = done.send(answer.map_err(unavailable));
+        }
+        synced.map(drop)
+    }
+}
+
+fn unavailable(why: String) -> Error {
+    Error::new(Code::NodeUnavailable, why)
+}
+
+/// While there is no connection, says so to everybody who asks.
+async fn refuse(orders: &mut mpsc::Receiver<CatchUp>, why: &str) {
+    while let Some(order) = orders.recv().await {
+        let answer: Result<Arc<View>> = Err(unavailable(why.to_owned()));
+        let _ = order.done.send(answer);
+    }
+    pending().await
+}

@@ -1,0 +1,257 @@
+//! The cluster state as raw keys and values, kept in step and read into views.
+//!
+//! Backends feed it lists and changes; it never fails and never panics on what others wrote. A
+//! record that can't be read is skipped, counted, and logged once per revision of its key.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use uuid::Uuid;
+
+use crate::discovery::{
+    NodeId, NodeRecord, RingSettings, View,
+    layout::{Layout, Place, read_settings},
+};
+
+/// Most skipped records that are told apart; more of them are counted each time they are read.
+const MAX_SKIPPED_KNOWN: usize = 1024;
+
+/// One key as it stands in the cluster state.
+pub(crate) struct Entry<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) mod_revision: u64,
+    /// Whether it goes away with a lease.
+    pub(crate) leased: bool,
+}
+
+/// A value that exactly one key holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Single<T> {
+    Absent,
+    /// Why it can't be read, in plain words.
+    Malformed(String),
+    Known(T),
+}
+
+impl<T: Clone> Single<T> {
+    fn known(&self, what: &str) -> Result<T, String> {
+        match self {
+            Self::Absent => Err(format!("{what} is missing")),
+            Self::Malformed(why) => Err(format!("{what} can't be read: {why}")),
+            Self::Known(value) => Ok(value.clone()),
+        }
+    }
+}
+
+/// What is in the cluster state, as far as it is of interest here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Contents {
+    generation: Single<Uuid>,
+    ring: Single<RingSettings>,
+    members: BTreeMap<NodeId, NodeRecord>,
+}
+
+const NOTHING: Contents =
+    Contents { generation: Single::Absent, ring: Single::Absent, members: BTreeMap::new() };
+
+/// The cluster state, as last heard.
+pub(crate) struct Mirror {
+    layout: Layout,
+    as_of: u64,
+    contents: Contents,
+    /// Node keys that could not be read, with the revision that wrote them.
+    skipped_known: BTreeMap<String, u64>,
+    skipped: u64,
+}
+
+impl Mirror {
+    pub(crate) fn new(layout: Layout) -> Self {
+        Self { layout, as_of: 0, contents: NOTHING, skipped_known: BTreeMap::new(), skipped: 0 }
+    }
+
+    /// The revision up to which history has been seen.
+    pub(crate) fn as_of(&self) -> u64 {
+        self.as_of
+    }
+
+    /// How many records were skipped so far.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    pub(crate) fn generation(&self) -> &Single<Uuid> {
+        &self.contents.generation
+    }
+
+    pub(crate) fn ring(&self) -> &Single<RingSettings> {
+        &self.contents.ring
+    }
+
+    /// Takes a whole list, which is true as of `revision`. Returns whether it brought anything
+    /// else than a later revision.
+    pub(crate) fn replace<'a>(
+        &mut self,
+        revision: u64,
+        entries: impl IntoIterator<Item = Entry<'a>>,
+    ) -> bool {
+        let before = std::mem::replace(&mut self.contents, NOTHING);
+        let mut skipped_before = std::mem::take(&mut self.skipped_known);
+        for entry in entries {
+            if let Some((key, known)) =
+                std::str::from_utf8(entry.key).ok().and_then(|key| skipped_before.remove_entry(key))
+            {
+                self.skipped_known.insert(key, known);
+            }
+            self.put(&entry);
+        }
+        self.as_of = revision;
+        self.contents != before
+    }
+
+    /// Takes one key's new value.
+    pub(crate) fn put(&mut self, entry: &Entry<'_>) {
+        let Ok(key) = std::str::from_utf8(entry.key) else {
+            return self.skip(&String::from_utf8_lossy(entry.key), entry, "its key is not UTF-8");
+        };
+        match self.layout.place(key) {
+            Place::Ring => {
+                self.contents.ring =
+                    read_settings(entry.value).map_or_else(Single::Malformed, Single::Known);
+            }
+            Place::Generation => {
+                let read = std::str::from_utf8(entry.value).ok().and_then(|text| text.parse().ok());
+                self.contents.generation =
+                    read.map_or_else(|| Single::Malformed("not a UUID".into()), Single::Known);
+            }
+            Place::Node(id) => match read_record(id, entry) {
+                Ok(record) => {
+                    self.skipped_known.remove(key);
+                    self.contents.members.insert(record.id.clone(), record);
+                }
+                Err(why) => {
+                    self.contents.members.remove(id);
+                    self.skip(key, entry, &why);
+                }
+            },
+            Place::Other => {}
+        }
+    }
+
+    /// Takes note that a key is gone.
+    pub(crate) fn delete(&mut self, key: &[u8]) {
+        let Ok(key) = std::str::from_utf8(key) else { return };
+        match self.layout.place(key) {
+            Place::Ring => self.contents.ring = Single::Absent,
+            Place::Generation => self.contents.generation = Single::Absent,
+            Place::Node(id) => {
+                self.contents.members.remove(id);
+                self.skipped_known.remove(key);
+            }
+            Place::Other => {}
+        }
+    }
+
+    /// Takes note that nothing else has happened up to `revision`.
+    pub(crate) fn advance(&mut self, revision: u64) {
+        self.as_of = self.as_of.max(revision);
+    }
+
+    /// The state as a view, or in plain words why it is none.
+    pub(crate) fn view(&self) -> Result<Arc<View>, String> {
+        let Contents { generation, ring, members } = &self.contents;
+        Ok(Arc::new(View {
+            generation: generation.known(&self.layout.generation())?,
+            as_of: self.as_of,
+            ring: ring.known(&self.layout.ring())?,
+            members: members.clone(),
+        }))
+    }
+
+    fn skip(&mut self, key: &str, entry: &Entry<'_>, why: &str) {
+        if self.skipped_known.get(key) == Some(&entry.mod_revision) {
+            return;
+        }
+        self.skipped += 1;
+        if self.skipped_known.len() < MAX_SKIPPED_KNOWN || self.skipped_known.contains_key(key) {
+            self.skipped_known.insert(key.to_owned(), entry.mod_revision);
+            tracing::warn!(key, revision = entry.mod_revision, why, "a node's record is skipped");
+        }
+    }
+}
+
+fn read_record(id: &str, entry: &Entry<'_>) -> Result<NodeRecord, String> {
+    // A record without a lease would never go away: it is not part of the live ring.
+    if !entry.leased {
+        return Err("it is not bound to a lease".into());
+    }
+    let record = NodeRecord::parse(entry.value).map_err(|error| error.to_string())?;
+    if record.id.as_str() != id {
+        return Err(format!("its id is {:?}, its key says {id:?}", record.id.as_str()));
+    }
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::layout::write_settings;
+
+    const GENERATION: &[u8] = b"00000000-0000-0000-0000-000000000001";
+    const NODE: &[u8] =
+        br#"{"v":1,"id":"a","instance":"00000000-0000-0000-0000-000000000007","grpc":"h:1"}"#;
+
+    fn mirror() -> Mirror {
+        Mirror::new(Layout::new("s").unwrap())
+    }
+
+    fn entry<'a>(key: &'a str, value: &'a [u8], mod_revision: u64) -> Entry<'a> {
+        Entry { key: key.as_bytes(), value, mod_revision, leased: true }
+    }
+
+    #[test]
+    fn a_view_needs_a_generation_and_ring_settings() {
+        let mut mirror = mirror();
+        assert!(mirror.view().unwrap_err().contains("/s/generation is missing"));
+        mirror.put(&entry("/s/generation", GENERATION, 1));
+        mirror.put(&entry("/s/ring", b"?", 1));
+        assert!(mirror.view().unwrap_err().contains("/s/ring can't be read"));
+        mirror.put(&entry("/s/ring", &write_settings(&RingSettings::default()), 2));
+        mirror.put(&entry("/s/nodes/a", NODE, 3));
+        mirror.advance(3);
+        let view = mirror.view().unwrap();
+        assert_eq!((view.as_of, view.members.len()), (3, 1));
+        mirror.delete(b"/s/nodes/a");
+        assert!(mirror.view().unwrap().members.is_empty());
+        mirror.delete(b"/s/ring");
+        assert!(mirror.view().is_err());
+    }
+
+    #[test]
+    fn bad_records_are_skipped_and_counted_once_per_revision() {
+        let huge = vec![b' '; 1 << 20];
+        let mut mirror = mirror();
+        for bad in [b"{}".as_slice(), b"\xff", &huge, NODE] {
+            let before = mirror.skipped();
+            for _ in 0..2 {
+                let list = [entry("/s/nodes/a", NODE, 1), entry("/s/nodes/b", bad, before + 2)];
+                mirror.replace(9, list);
+            }
+            assert_eq!(mirror.skipped(), before + 1, "{:?}", &bad[..1]);
+            assert_eq!(mirror.contents.members.len(), 1);
+        }
+        let unleased = Entry { leased: false, ..entry("/s/nodes/a", NODE, 3) };
+        mirror.put(&unleased);
+        assert_eq!((mirror.skipped(), mirror.contents.members.len()), (5, 0));
+        mirror.put(&Entry { key: b"/s/nodes/\xff", ..entry("", NODE, 3) });
+        assert_eq!(mirror.skipped(), 6);
+    }
+
+    #[test]
+    fn a_list_says_whether_it_brought_news() {
+        let mut mirror = mirror();
+        assert!(mirror.replace(5, [entry("/s/nodes/a", NODE, 4)]));
+        assert!(!mirror.replace(8, [entry("/s/nodes/a", NODE, 4), entry("/s/groups/g", b"", 7)]));
+        assert_eq!(mirror.as_of(), 8);
+        assert!(mirror.replace(9, []));
+    }
+}

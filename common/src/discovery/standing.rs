@@ -1,0 +1,109 @@
+//! Keeps a backend's [`DiscoveryStatus`] and tells about its changes.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::{clock::Clock, discovery::DiscoveryStatus};
+
+/// What is wrong until the first try has ended.
+const NOT_YET: &str = "not connected yet";
+
+/// The one writer of a status.
+pub(crate) struct Standing {
+    status: watch::Sender<DiscoveryStatus>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Standing {
+    /// Not connected yet.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let since_unix_ms = unix_ms(&*clock);
+        let problem = Some(NOT_YET.to_owned());
+        let status = DiscoveryStatus { since_unix_ms, problem, ..DiscoveryStatus::default() };
+        Self { status: watch::Sender::new(status), clock }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<DiscoveryStatus> {
+        self.status.subscribe()
+    }
+
+    /// Changes arrive.
+    pub(crate) fn connected(&self) {
+        if self.turn(true, None) {
+            tracing::info!("the cluster state is followed");
+        }
+    }
+
+    /// Changes don't arrive, and why.
+    pub(crate) fn failing(&self, problem: String) {
+        let words = problem.clone();
+        if self.turn(false, Some(problem)) {
+            tracing::warn!(
+                problem = words,
+                "the cluster state is not followed; the last view stays"
+            );
+        }
+    }
+
+    pub(crate) fn skipped(&self, records: u64) {
+        self.status.send_if_modified(|status| {
+            std::mem::replace(&mut status.skipped_records, records) != records
+        });
+    }
+
+    pub(crate) fn conflict(&self, conflict: Option<String>) {
+        self.status.send_if_modified(|status| {
+            let changed = status.conflict != conflict;
+            status.conflict = conflict;
+            changed
+        });
+    }
+
+    /// Returns whether this is worth a line in the log: not each new try is.
+    fn turn(&self, connected: bool, problem: Option<String>) -> bool {
+        let now = unix_ms(&*self.clock);
+        let mut news = false;
+        self.status.send_if_modified(|status| {
+            news = status.connected != connected || status.problem.as_deref() == Some(NOT_YET);
+            if status.connected != connected {
+                status.since_unix_ms = now;
+            }
+            let changed = news || status.problem != problem;
+            (status.connected, status.problem) = (connected, problem);
+            changed
+        });
+        news
+    }
+}
+
+fn unix_ms(clock: &dyn Clock) -> u64 {
+    clock.unix().as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[test]
+    fn since_tells_when_it_turned_not_when_it_was_last_tried() {
+        let clock = ManualClock::new();
+        let standing = Standing::new(Arc::new(clock.clone()));
+        let start = unix_ms(&clock);
+        let mut told = Vec::new();
+        for step in ["off", "off", "on", "off"] {
+            clock.advance(Duration::from_secs(1));
+            match step {
+                "on" => standing.connected(),
+                _ => standing.failing("no answer".into()),
+            }
+            let status = standing.subscribe().borrow().clone();
+            assert_eq!(status.connected, status.problem.is_none());
+            told.push((status.since_unix_ms - start) / 1000);
+        }
+        assert_eq!(told, [0, 0, 3, 4]);
+    }
+}

@@ -1,0 +1,50 @@
+//! One consistent reading of the cluster state.
+//!
+//! How it was read, and what happens when it can't be, is each backend's business; what follows
+//! from it (the ring, the epoch) is made by `topology`.
+
+use std::{collections::BTreeMap, fmt};
+
+use uuid::Uuid;
+
+use super::record::{NodeId, NodeRecord};
+
+/// Virtual nodes of a member of normal weight, where the cluster says nothing else.
+pub const DEFAULT_VIRTUAL_NODES: u32 = 100;
+
+/// What every process must use to compute the same ring; kept in the cluster state.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RingSettings {
+    /// Virtual nodes of a member of weight 100.
+    pub virtual_nodes: u32,
+    /// Mixed into every hash, so that outsiders can't choose keys that fall on one node.
+    pub seed: String,
+}
+
+impl Default for RingSettings {
+    fn default() -> Self {
+        Self { virtual_nodes: DEFAULT_VIRTUAL_NODES, seed: String::new() }
+    }
+}
+
+impl fmt::Debug for RingSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The seed is a secret of the cluster: logs may say that there is one, not what it is.
+        let seed = if self.seed.is_empty() { "(none)" } else { "(set)" };
+        let mut out = f.debug_struct("RingSettings");
+        out.field("virtual_nodes", &self.virtual_nodes).field("seed", &seed).finish()
+    }
+}
+
+/// The cluster as of one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// The life of the cluster state; another one after it was wiped.
+    pub generation: Uuid,
+    /// The revision up to which history has been seen.
+    pub as_of: u64,
+    /// How the ring is computed.
+    pub ring: RingSettings,
+    /// Everybody registered, draining members too.
+    pub members: BTreeMap<NodeId, NodeRecord>,
+}

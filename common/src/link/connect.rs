@@ -1,0 +1,89 @@
+//! Opening an Exchange stream: connect, say Hello, and hear a Hello back before anything is sent.
+
+use std::time::Duration;
+
+use proto::v1::{self, cache_client::CacheClient};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Endpoint};
+use uuid::Uuid;
+
+use super::{frame, task::Setup};
+use crate::clock::{Clock, SystemClock};
+
+/// Batches handed to the transport ahead of its writing them.
+const WRITE_AHEAD: usize = 2;
+/// How long connecting and the exchange of Hellos may take together.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often an open connection is asked whether it still lives, and how long it has to answer.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// HTTP/2 windows: wide, because a stream carries everything.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// An open stream.
+pub(super) struct Open {
+    pub(super) outbound: mpsc::Sender<v1::Batch>,
+    pub(super) inbound: Streaming<v1::Batch>,
+}
+
+/// Waits until the transport takes another batch. False: it takes no more.
+pub(super) async fn writable(outbound: &mpsc::Sender<v1::Batch>) -> bool {
+    outbound.reserve().await.is_ok()
+}
+
+/// Opens a stream, or says in words why it can't.
+pub(super) async fn open(setup: &Setup) -> Result<Open, String> {
+    match timeout(CONNECT_TIMEOUT, exchange_hellos(setup)).await {
+        Ok(opened) => opened.map_err(|why| format!("{}: {why}", setup.peer.address)),
+        Err(_) => Err(format!("{}: no answer in {CONNECT_TIMEOUT:?}", setup.peer.address)),
+    }
+}
+
+async fn exchange_hellos(setup: &Setup) -> Result<Open, String> {
+    let channel = Endpoint::from_shared(format!("http://{}", setup.peer.address))
+        .map_err(|error| error.to_string())?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_EVERY)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .connect()
+        .await
+        .map_err(|error| innermost(&error))?;
+    let mut client = CacheClient::new(channel)
+        .max_decoding_message_size(frame::MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(frame::MAX_MESSAGE_BYTES);
+    let (outbound, batches) = mpsc::channel(WRITE_AHEAD);
+    outbound.try_send(opening(setup)).map_err(|error| error.to_string())?;
+    let mut inbound = client
+        .exchange(ReceiverStream::new(batches))
+        .await
+        .map_err(|status| status.message().to_owned())?
+        .into_inner();
+    let first = inbound.message().await.map_err(|status| status.message().to_owned())?;
+    let hello = first.as_ref().and_then(|batch| batch.hello.as_ref());
+    frame::check_answer(&setup.identity, &setup.peer, hello).map_err(|error| error.to_string())?;
+    Ok(Open { outbound, inbound })
+}
+
+/// The first batch: who we are, and whom we believe to reach.
+fn opening(setup: &Setup) -> v1::Batch {
+    let hello = v1::Hello {
+        to_id: setup.peer.id.clone(),
+        to_instance: frame::wire_uuid(setup.peer.instance),
+        ..frame::hello(&setup.identity, Uuid::new_v4(), setup.lane, None)
+    };
+    let stamp_us = SystemClock.monotonic().as_micros() as u64;
+    v1::Batch { hello: Some(hello), stamp_us, ..Default::default() }
+}
+
+/// tonic says "transport error"; the reason is at the end of the chain.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}

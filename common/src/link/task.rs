@@ -1,0 +1,206 @@
+//! The task of a link: it alone owns the queue, the stream and the waiters.
+
+use std::time::Duration;
+
+use proto::v1::{self, op::Kind};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+};
+use tonic::Status;
+
+use super::{
+    Answer, IDLE_CLOSE, Identity, Peer, Submission, Unsent, batch,
+    connect::{self, Open},
+    queue::Queue,
+    slab::Slab,
+};
+
+/// How exactly deadlines are kept.
+const TICK: Duration = Duration::from_millis(10);
+/// Operations on the small lane that have left and are not answered, at most.
+const MAX_OUTSTANDING: usize = 4096;
+/// The same on the bulk lane, where each may bring a large value.
+const MAX_OUTSTANDING_BULK: usize = 64;
+/// Submissions taken in at one go.
+const TAKE: usize = 256;
+
+/// What a link's task is told at its start.
+pub(super) struct Setup {
+    pub(super) identity: Identity,
+    pub(super) peer: Peer,
+    pub(super) lane: v1::Lane,
+}
+
+/// Runs a link until its last handle is gone.
+pub(super) async fn run(setup: Setup, submissions: mpsc::Receiver<Submission>) {
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut link = Task { setup, submissions, queue: Queue::default(), tick, handles_gone: false };
+    while link.wait_for_work().await {
+        match link.connect().await {
+            Ok(open) => link.exchange(open).await,
+            Err(why) => link.queue.refuse_all(&Unsent::Unreachable(why)),
+        }
+    }
+}
+
+struct Task {
+    setup: Setup,
+    submissions: mpsc::Receiver<Submission>,
+    queue: Queue,
+    tick: Interval,
+    handles_gone: bool,
+}
+
+/// Why a stream is no longer used.
+enum End {
+    /// Nothing to do for a while, or nobody left to do it for.
+    Idle,
+    /// The node ended or broke it.
+    Broken,
+}
+
+impl Task {
+    /// Waits until something is queued. False: nobody can submit anything any more.
+    async fn wait_for_work(&mut self) -> bool {
+        while self.queue.is_empty() {
+            match self.submissions.recv().await {
+                Some(submission) => self.queue.push(submission),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Connects, taking in and timing out submissions meanwhile.
+    async fn connect(&mut self) -> Result<Open, String> {
+        let Self { setup, submissions, queue, tick, .. } = self;
+        let opening = connect::open(setup);
+        tokio::pin!(opening);
+        loop {
+            tokio::select! {
+                opened = &mut opening => return opened,
+                Some(submission) = submissions.recv() => queue.push(submission),
+                now = tick.tick() => queue.sweep(now),
+            }
+        }
+    }
+
+    /// Uses a stream until it ends; afterwards nothing is outstanding.
+    async fn exchange(&mut self, open: Open) {
+        let limit = match self.setup.lane {
+            v1::Lane::Small => MAX_OUTSTANDING,
+            v1::Lane::Bulk => MAX_OUTSTANDING_BULK,
+        };
+        let mut stream = Stream {
+            open,
+            slab: Slab::new(limit),
+            cancels: Vec::new(),
+            leaving: false,
+            last_work: Instant::now(),
+        };
+        if let End::Broken = self.pump(&mut stream).await {
+            tracing::debug!(peer = %self.setup.peer.id, "link ended by the node");
+        }
+        for outstanding in stream.slab.drain() {
+            outstanding.waiters.answer(Answer::Lost);
+        }
+    }
+
+    async fn pump(&mut self, stream: &mut Stream) -> End {
+        let mut taken = Vec::with_capacity(TAKE);
+        loop {
+            if stream.leaving {
+                self.queue.refuse_all(&Unsent::Leaving);
+            }
+            stream.flush(&mut self.queue);
+            let blocked = stream.blocked(&self.queue);
+            // No ticks without work: an idle link must not keep its worker awake.
+            let idle = self.queue.is_empty() && stream.slab.is_empty();
+            if idle && self.handles_gone {
+                return End::Idle;
+            }
+            tokio::select! {
+                biased;
+                received = stream.open.inbound.message() => match received {
+                    Ok(Some(batch)) => stream.receive(batch),
+                    ended => return self.stream_ended(ended),
+                },
+                count = self.submissions.recv_many(&mut taken, TAKE), if !self.handles_gone => {
+                    self.handles_gone = count == 0;
+                    stream.last_work = Instant::now();
+                    taken.drain(..).for_each(|submission| self.queue.push(submission));
+                }
+                // Space again: the next turn of the loop fills it.
+                writable = connect::writable(&stream.open.outbound), if blocked => if !writable {
+                    return End::Broken;
+                },
+                now = self.tick.tick(), if !idle => {
+                    self.queue.sweep(now);
+                    stream.cancels.extend(stream.slab.sweep(now));
+                }
+                () = sleep_until(stream.last_work + IDLE_CLOSE), if idle => return End::Idle,
+            }
+        }
+    }
+
+    fn stream_ended(&self, ended: Result<Option<v1::Batch>, Status>) -> End {
+        if let Err(status) = ended {
+            tracing::debug!(peer = %self.setup.peer.id, %status, "link broke");
+        }
+        End::Broken
+    }
+}
+
+/// An open stream and what is outstanding on it.
+struct Stream {
+    open: Open,
+    slab: Slab,
+    cancels: Vec<u64>,
+    leaving: bool,
+    last_work: Instant,
+}
+
+impl Stream {
+    /// Sends batches for as long as there is something to send and room for it.
+    fn flush(&mut self, queue: &mut Queue) {
+        while !queue.is_empty() || !self.cancels.is_empty() {
+            let Ok(permit) = self.open.outbound.try_reserve() else { return };
+            match batch::next(queue, &mut self.slab, &mut self.cancels, Instant::now()) {
+                Some(batch) => permit.send(batch),
+                None => return,
+            }
+        }
+    }
+
+    /// Whether something could leave if the transport took it.
+    fn blocked(&self, queue: &Queue) -> bool {
+        let has_work = !self.cancels.is_empty() || (!queue.is_empty() && !self.slab.is_full());
+        has_work && self.open.outbound.capacity() == 0
+    }
+
+    fn receive(&mut self, batch: v1::Batch) {
+        for op in batch.ops {
+            let answer = match op.kind {
+                Some(Kind::Reply(reply)) => Answer::Reply(reply),
+                Some(Kind::Moved(moved)) => Answer::Moved(moved),
+                Some(Kind::NotStarted(refusal)) => Answer::NotStarted(refusal.reason()),
+                Some(Kind::Pong(_)) => Answer::Reply(v1::Reply::default()),
+                Some(Kind::Pending(_)) => {
+                    self.slab.pending(op.id);
+                    continue;
+                }
+                Some(Kind::Goodbye(_)) => {
+                    self.leaving = true;
+                    continue;
+                }
+                // Operations of later versions are for those who announced them.
+                _ => continue,
+            };
+            if let Some(outstanding) = self.slab.remove(op.id) {
+                outstanding.waiters.answer(answer);
+            }
+        }
+    }
+}

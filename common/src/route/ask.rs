@@ -1,0 +1,100 @@
+//! What callers ask of a router, in validated types.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use proto::v1;
+use uuid::Uuid;
+
+use crate::{
+    entry::Version,
+    key::{GroupName, Key},
+    link::frame::wire_uuid,
+};
+
+/// One operation on one key.
+#[derive(Debug, Clone)]
+pub struct Ask(v1::Request);
+
+/// What to store, and when.
+#[derive(Debug, Clone, Default)]
+pub struct Write {
+    /// The value.
+    pub value: Bytes,
+    /// Its content type; empty: `application/octet-stream`.
+    pub content_type: String,
+    /// Time to live; `None`: the group's own.
+    pub ttl: Option<Duration>,
+    /// Only if this holds.
+    pub condition: Option<v1::Condition>,
+}
+
+impl Ask {
+    /// Read a key.
+    pub fn get(group: GroupName, key: Key) -> Self {
+        Self::new(v1::Verb::Get, group, key)
+    }
+
+    /// Write a key.
+    pub fn set(group: GroupName, key: Key, write: Write) -> Self {
+        let Self(mut request) = Self::new(v1::Verb::Set, group, key);
+        request.value = write.value;
+        request.content_type = write.content_type;
+        // A time to live below the wire's resolution must not become "the group's own".
+        request.ttl_ms = write.ttl.map_or(0, |ttl| (ttl.as_millis() as u64).max(1));
+        request.condition = write.condition;
+        Self(request)
+    }
+
+    /// Delete a key.
+    pub fn delete(group: GroupName, key: Key, condition: Option<v1::Condition>) -> Self {
+        let Self(mut request) = Self::new(v1::Verb::Delete, group, key);
+        request.condition = condition;
+        Self(request)
+    }
+
+    fn new(verb: v1::Verb, group: GroupName, key: Key) -> Self {
+        Self(v1::Request {
+            verb: verb.into(),
+            group: group.into_string(),
+            key: key.into_string(),
+            ..Default::default()
+        })
+    }
+
+    /// What will be asked.
+    pub fn request(&self) -> &v1::Request {
+        &self.0
+    }
+
+    pub(super) fn into_request(self) -> v1::Request {
+        self.0
+    }
+}
+
+/// The version of a reply.
+pub fn version_of(reply: &v1::Reply) -> Version {
+    Version { as_of: reply.version_hi, clock: reply.version_lo }
+}
+
+/// Gives unconditional writes a name, so that a repeated one is applied once.
+pub(super) struct OpIds {
+    link: Uuid,
+    next: AtomicU64,
+}
+
+impl OpIds {
+    pub(super) fn new() -> Self {
+        Self { link: Uuid::new_v4(), next: AtomicU64::new(1) }
+    }
+
+    pub(super) fn name(&self, request: &mut v1::Request) {
+        if request.verb() != v1::Verb::Get && request.condition.is_none() {
+            request.op_link = wire_uuid(self.link);
+            request.op_seq = self.next.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
