@@ -13,8 +13,7 @@ use common::{
     route::{self, Persistence, Router, Shared},
     security, serve,
     serve::{Listener, ServeFamilies, ServeMetrics, Target},
-    telemetry,
-    topology,
+    telemetry, topology,
     worker::{Workers, default_workers},
 };
 use proto::v1::Role;
@@ -119,10 +118,8 @@ fn route(
         instance: Uuid::new_v4(),
     };
     let topologies = topology::follow(discovery, lifecycle.tracker(), lifecycle.stop().soft);
-    let persistence = Persistence {
-        try_timeout: gateway.try_timeout,
-        max_retries: gateway.max_retries as usize,
-    };
+    let persistence =
+        Persistence { try_timeout: gateway.try_timeout, max_retries: gateway.max_retries as usize };
     Arc::new(Shared::new(identity, topologies, persistence, clock))
 }
 

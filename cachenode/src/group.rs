@@ -20,16 +20,16 @@ use common::{
     key::GroupName,
 };
 
-use self::{
-    critical::{Critical, Stripe},
-    stats::Counters,
-};
 pub use self::{
     applied::{Applied, OpId, REMEMBER_FOR},
     stats::GroupStats,
     tombstones::TOMBSTONE_LIFE,
     upkeep::{SWEEP_EVERY, SWEEP_LIMIT},
     write::{Condition, Copied, Delete, MAX_CONTENT_TYPE_BYTES, Write},
+};
+use self::{
+    critical::{Critical, Stripe},
+    stats::Counters,
 };
 use crate::{
     origin::{Loaded, Origin, OriginDefinition},

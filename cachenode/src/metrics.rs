@@ -9,10 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{
-    group::GroupStats,
-    groups::Groups,
-};
+use crate::{group::GroupStats, groups::Groups};
 
 /// Collects the numbers of every group.
 pub(crate) struct GroupMetrics {

@@ -13,8 +13,8 @@ use std::hash::BuildHasher;
 
 use foldhash::{SharedSeed, quality::SeedableRandomState};
 
-pub(crate) use self::{moka::MokaStore, stored::NewEntry};
 pub use self::stored::{DEFAULT_CONTENT_TYPE, ENTRY_OVERHEAD, Stored};
+pub(crate) use self::{moka::MokaStore, stored::NewEntry};
 
 /// Which entries are thrown out when a group is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

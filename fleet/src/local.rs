@@ -130,9 +130,8 @@ impl LocalFleet {
         let node = Node::start(&self.settings, discovery, clock, &lifecycle).await?;
         let mut state = node.registration().state();
         self.nodes.push(Part::new(node, lifecycle));
-        let registered = |state: &RegistrationState| {
-            matches!(state, RegistrationState::Registered { .. })
-        };
+        let registered =
+            |state: &RegistrationState| matches!(state, RegistrationState::Registered { .. });
         let waited = timeout(READY_WITHIN, state.wait_for(registered)).await;
         if waited.is_ok_and(|state| state.is_ok()) {
             return Ok(());

@@ -11,6 +11,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     io,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -154,6 +155,8 @@ impl Process {
         let (reader, writer) = io::pipe()?;
         let mut command = spec.command(env::vars_os().map(|(name, _)| name));
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        // A group of its own: Ctrl-C is for us, and we end our children in the right order.
+        command.process_group(0);
         let child = command.spawn()?;
         // The command holds the writing ends too; the reader would never see the end of the output.
         drop(command);

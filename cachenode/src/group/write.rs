@@ -11,11 +11,7 @@ use common::{
     key::Key,
 };
 
-use super::{
-    Applied, Authority, Group, OpId,
-    applied::Answer,
-    critical::Stripe,
-};
+use super::{Applied, Authority, Group, OpId, applied::Answer, critical::Stripe};
 use crate::store::{NewEntry, Stored};
 
 /// Longest content type, in bytes.

@@ -9,7 +9,7 @@ use common::{
     key::{GroupName, Key},
     link::frame::{BULK_OVER, uuid_of},
 };
-use proto::v1::{self, Lane, op::Kind, not_started::Reason};
+use proto::v1::{self, Lane, not_started::Reason, op::Kind};
 
 use super::{
     NodeService,

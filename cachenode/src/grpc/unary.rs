@@ -22,7 +22,10 @@ use super::{
 /// How long a call may take when its caller did not say (a shorter `grpc-timeout` cuts it short).
 const DEADLINE: Duration = Duration::from_secs(2);
 
-pub(super) async fn get(service: &CacheService, request: v1::GetRequest) -> Result<v1::GetResponse> {
+pub(super) async fn get(
+    service: &CacheService,
+    request: v1::GetRequest,
+) -> Result<v1::GetResponse> {
     let ask = Ask::get(GroupName::new(request.group)?, Key::new(request.key)?);
     let (reply, node_id) = answer(service, ask).await?;
     Ok(v1::GetResponse {
@@ -36,7 +39,10 @@ pub(super) async fn get(service: &CacheService, request: v1::GetRequest) -> Resu
     })
 }
 
-pub(super) async fn set(service: &CacheService, request: v1::SetRequest) -> Result<v1::SetResponse> {
+pub(super) async fn set(
+    service: &CacheService,
+    request: v1::SetRequest,
+) -> Result<v1::SetResponse> {
     let write = Write {
         value: request.value,
         content_type: request.content_type,
@@ -67,7 +73,9 @@ async fn answer(service: &CacheService, ask: Ask) -> Result<(v1::Reply, String)>
         let epoch = topology.epoch.to_wire();
         let sender = Sender { epoch: &epoch, age: Duration::ZERO, lane: Lane::Bulk };
         match apply(node, request, &sender) {
-            Ok(reply) => return Error::from_reply(&reply).map_or(Ok((reply, node.id.to_string())), Err),
+            Ok(reply) => {
+                return Error::from_reply(&reply).map_or(Ok((reply, node.id.to_string())), Err);
+            }
             Err(Failure::Error(error)) => return Err(error),
             // The ring has just changed: the router sees the new one.
             Err(Failure::Refused(_)) => {}

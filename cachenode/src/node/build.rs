@@ -24,8 +24,8 @@ use uuid::Uuid;
 
 use super::{StartError, definitions};
 use crate::{
-    grpc::{CacheService, NodeService},
     groups::Groups,
+    grpc::{CacheService, NodeService},
     http::{self, Registered},
     metrics::GroupMetrics,
 };
@@ -75,9 +75,8 @@ pub(super) fn record(
     clock: &dyn Clock,
 ) -> Result<NodeRecord, StartError> {
     let node = &settings.node;
-    let advertised = |listener: &Listener| {
-        host_port(node.advertised_host(), listener.local_addr().port())
-    };
+    let advertised =
+        |listener: &Listener| host_port(node.advertised_host(), listener.local_addr().port());
     let grpc = advertised(&listeners.grpc);
     let id = NodeId::new(node.id.clone().unwrap_or_else(|| grpc.clone()))
         .map_err(|error| StartError::Setting(format!("node.id: {error}")))?;
@@ -143,8 +142,7 @@ pub(super) fn serve(
     let families = ServeFamilies::register(metrics.registry());
     service.route.metrics.register(metrics.registry());
     GroupMetrics::register(metrics.registry(), &service.groups);
-    let limits =
-        Limits { max_connections: settings.node.max_connections, ..Limits::default() };
+    let limits = Limits { max_connections: settings.node.max_connections, ..Limits::default() };
     let registered = Registered::new(service.leaving.clone());
 
     let health = HealthServer::new(HealthService::from_health_reporter(registered.reporter()));
@@ -153,7 +151,8 @@ pub(super) fn serve(
         grpc_app(service, router, health.clone())
     };
     let targets = workers.handles().iter();
-    let targets = targets.map(|runtime| Target::new(runtime.clone(), app(runtime)).with_peer_info());
+    let targets =
+        targets.map(|runtime| Target::new(runtime.clone(), app(runtime)).with_peer_info());
     let grpc_metrics = families.listener("node grpc");
     let (grpc, stop) = (listeners.grpc, serving.clone());
     let serving_grpc = serve::serve(grpc, targets.collect(), limits.clone(), grpc_metrics, stop);
@@ -168,7 +167,8 @@ pub(super) fn serve(
         workers.stop().await;
     });
     lifecycle.spawn_critical("node http listener", serving_http);
-    lifecycle.spawn_critical("maintenance", maintain(Arc::clone(&service.groups), serving.soft.clone()));
+    lifecycle
+        .spawn_critical("maintenance", maintain(Arc::clone(&service.groups), serving.soft.clone()));
     Ok(registered)
 }
 

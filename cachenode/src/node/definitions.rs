@@ -10,15 +10,16 @@ use common::{
 };
 
 use super::StartError;
-use crate::{
-    group::Definition, groups::Groups, origin::OriginDefinition, store::Eviction,
-};
+use crate::{group::Definition, groups::Groups, origin::OriginDefinition, store::Eviction};
 
 /// What the demo group's origin holds: the scores of the systems Ringway grew out of.
 const DEMO_SCORES: [(&str, &str); 3] = [("Tom", "630"), ("Jack", "589"), ("Sam", "567")];
 
 /// Builds a node's groups.
-pub(super) fn groups(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Arc<Groups>, StartError> {
+pub(super) fn groups(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Groups>, StartError> {
     let mut definitions: Vec<Definition> =
         settings.groups.iter().map(|(name, group)| definition(name, group)).collect();
     if definitions.is_empty() {

@@ -142,8 +142,7 @@ impl Stored {
     /// Time until it expires; `None`: it never does.
     pub fn ttl_left(&self, now: Duration) -> Option<Duration> {
         let expires_ms = self.header().expires_ms;
-        (expires_ms != NEVER)
-            .then(|| Duration::from_millis(expires_ms.saturating_sub(millis(now))))
+        (expires_ms != NEVER).then(|| Duration::from_millis(expires_ms.saturating_sub(millis(now))))
     }
 
     /// When it expires unless it is accessed; `None`: never. An `idle` of zero is none.

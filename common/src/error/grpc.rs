@@ -69,7 +69,8 @@ impl Code {
 
 impl From<&Error> for Status {
     fn from(error: &Error) -> Self {
-        let mut details = ErrorDetails::with_error_info(error.code.as_str(), DOMAIN, HashMap::new());
+        let mut details =
+            ErrorDetails::with_error_info(error.code.as_str(), DOMAIN, HashMap::new());
         if error.retry_after.is_some() {
             details.set_retry_info(error.retry_after);
         }
