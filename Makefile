@@ -10,8 +10,7 @@ export RINGWAY_TOOLS := $(CURDIR)/target/tools
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: toolchain ## start a local fleet, fetching and building what that takes
-	tools/fetch-debian etcd
+run: toolchain ## start a local fleet: 3 nodes and a gateway in one process
 	$(CARGO) run --release -p ringway-fleet --bin fleet
 
 test: tools ## fetch what the tests need and run them all (short forms)

@@ -13,8 +13,7 @@ use common::{
     route::{self, Persistence, Router, Shared},
     security, serve,
     serve::{Listener, ServeFamilies, ServeMetrics, Target},
-    telemetry,
-    topology,
+    telemetry, topology,
     worker::{Workers, default_workers},
 };
 use proto::v1::Role;
@@ -88,6 +87,11 @@ impl Gateway {
         self.address
     }
 
+    /// How many nodes it knows.
+    pub fn member_count(&self) -> usize {
+        self.process.route.topologies.load().members().len()
+    }
+
     /// The digest of the ring by which it routes at present.
     pub fn ring_digest(&self) -> u64 {
         self.process.route.topologies.load().epoch.digest
@@ -114,10 +118,8 @@ fn route(
         instance: Uuid::new_v4(),
     };
     let topologies = topology::follow(discovery, lifecycle.tracker(), lifecycle.stop().soft);
-    let persistence = Persistence {
-        try_timeout: gateway.try_timeout,
-        max_retries: gateway.max_retries as usize,
-    };
+    let persistence =
+        Persistence { try_timeout: gateway.try_timeout, max_retries: gateway.max_retries as usize };
     Arc::new(Shared::new(identity, topologies, persistence, clock))
 }
 

@@ -1,6 +1,7 @@
 //! The composition root: settings and a discovery in, a registered node out.
 
 mod build;
+mod definitions;
 mod leave;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -11,7 +12,7 @@ use common::{
     discovery::{Discovery, NodeId, Registration},
     lifecycle::{Lifecycle, Stop},
     security,
-    serve::{self, BindError},
+    serve::BindError,
 };
 
 use crate::grpc::NodeService;

@@ -15,7 +15,12 @@ use std::{
 
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
-use crate::{clock::Clock, discovery::NodeId};
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    discovery::{NodeId, NodeRecord},
+};
 
 /// Calls that must fail in a row before a node is ejected.
 pub const FAILURES_TO_EJECT: u32 = 3;
@@ -76,7 +81,8 @@ impl NodeHealth {
     }
 }
 
-type Nodes = HashMap<NodeId, Arc<NodeHealth>>;
+/// By node and life: a restarted node begins with a clean record.
+type Nodes = HashMap<(NodeId, Uuid), Arc<NodeHealth>>;
 
 /// The health of all nodes, as one process sees it.
 pub struct HealthTable {
@@ -100,16 +106,17 @@ impl HealthTable {
         );
     }
 
-    /// The record of a node, made if it is new.
-    pub fn of(&self, id: &NodeId) -> Arc<NodeHealth> {
-        Arc::clone(self.nodes().entry(id.clone()).or_default())
+    /// The record of a member in its present life, made if it is new.
+    pub fn of(&self, member: &NodeRecord) -> Arc<NodeHealth> {
+        let life = (member.id.clone(), member.instance);
+        Arc::clone(self.nodes().entry(life).or_default())
     }
 
     /// Forgets nodes that were no members this time and the time before: a worker may have heard
     /// of a new member a moment before whoever calls this.
-    pub fn retain(&self, is_member: impl Fn(&NodeId) -> bool) {
-        self.nodes().retain(|id, health| {
-            let absent = !is_member(id);
+    pub fn retain(&self, members: &[NodeRecord]) {
+        self.nodes().retain(|(id, instance), health| {
+            let absent = !members.iter().any(|m| m.id == *id && m.instance == *instance);
             !(health.absent.swap(absent, Ordering::Relaxed) && absent)
         });
     }
@@ -196,15 +203,37 @@ fn ejected_of(nodes: &Nodes) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::{clock::ManualClock, discovery::NodeState};
 
     fn table() -> (HealthTable, ManualClock) {
         let clock = ManualClock::new();
         (HealthTable::new(Arc::new(clock.clone())), clock)
     }
 
+    fn member_of(id: &str) -> NodeRecord {
+        NodeRecord {
+            id: id.parse().expect("an id"),
+            instance: Uuid::nil(),
+            grpc: id.to_owned(),
+            http: String::new(),
+            zone: String::new(),
+            weight: 100,
+            state: NodeState::Active,
+            version: String::new(),
+            started_at: String::new(),
+        }
+    }
+
     fn node(table: &HealthTable, id: &str) -> Arc<NodeHealth> {
-        table.of(&id.parse().expect("an id"))
+        table.of(&member_of(id))
+    }
+
+    #[test]
+    fn a_restarted_node_begins_with_a_clean_record() {
+        let (table, _clock) = table();
+        assert!(eject(&table, &node(&table, "a")));
+        let restarted = NodeRecord { instance: Uuid::from_u128(1), ..member_of("a") };
+        assert!(table.of(&restarted).callable());
     }
 
     #[test]
@@ -265,7 +294,7 @@ mod tests {
     fn calls_that_fail_after_a_node_has_left_cost_the_others_nothing() {
         let (table, _clock) = table();
         let (gone, member) = (node(&table, "gone"), node(&table, "member"));
-        (0..2).for_each(|_| table.retain(|id| id.as_str() != "gone"));
+        (0..2).for_each(|_| table.retain(&[member_of("member")]));
         assert!(eject(&table, &gone), "a request that still holds the old topology");
         assert_eq!(table.ejected(), 0);
         assert!(eject(&table, &member), "one of two may be ejected");
@@ -279,9 +308,9 @@ mod tests {
         let (table, _clock) = table();
         let (gone, member) = (node(&table, "gone"), node(&table, "member"));
         assert!(eject(&table, &gone) && !eject(&table, &member));
-        table.retain(|id| id.as_str() != "gone");
+        table.retain(&[member_of("member")]);
         assert!(table.failed(&member, 2, "refused"));
-        table.retain(|id| id.as_str() != "gone");
+        table.retain(&[member_of("member")]);
         assert!(node(&table, "gone").callable());
     }
 
@@ -289,9 +318,9 @@ mod tests {
     fn a_member_that_one_look_missed_keeps_its_record() {
         let (table, _clock) = table();
         let fresh = node(&table, "fresh");
-        table.retain(|_| false);
-        table.retain(|_| true);
-        table.retain(|_| false);
+        table.retain(&[]);
+        table.retain(&[member_of("fresh")]);
+        table.retain(&[]);
         assert!(Arc::ptr_eq(&fresh, &node(&table, "fresh")));
     }
 }

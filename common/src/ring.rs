@@ -19,7 +19,7 @@ use preference::Zones;
 
 pub use preference::Preference;
 
-/// Most virtual nodes of one member (four points of 16 bytes each), whatever settings and weight
+/// Most virtual nodes of one member (four points of 12 bytes each), whatever settings and weight
 /// say: a bound on what one record can cost every process. Part of the ring's definition.
 pub const MAX_VIRTUAL_NODES: u32 = 100_000;
 
@@ -182,7 +182,7 @@ fn points_of(
         let member = &members[index];
         let hash = PointHash::new(&settings.seed, &member.id);
         let positions = (0..virtual_nodes(settings, member.weight)).flat_map(|i| hash.points(i));
-        points.extend(positions.map(|position| Point { position, owner: index as u32 }));
+        points.extend(positions.map(|position| Point::new(position, index)));
     }
     points.sort_unstable();
     points

@@ -10,9 +10,7 @@ use clap::Parser;
 use crate::{
     clock::SystemClock,
     config::{self, Backend, EXIT_BAD_CONFIG, Role, Settings, flags::Flags},
-    discovery::{
-        Discovery, EtcdDiscovery, EtcdOptions, GrpcProber, StaticDiscovery, WantedRing,
-    },
+    discovery::{Discovery, EtcdDiscovery, EtcdOptions, GrpcProber, StaticDiscovery, WantedRing},
     lifecycle::Lifecycle,
     telemetry,
 };

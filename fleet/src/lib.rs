@@ -1,1 +1,17 @@
-//! x
+//! A whole Ringway cluster on one machine, and what it takes to test one.
+//!
+//! This is the only crate that sees both servers. The harness parts know processes, HTTP and etcd,
+//! but nothing of how a gateway or a node works inside.
+
+pub mod bench;
+pub mod demo;
+pub mod etcd;
+pub mod eventually;
+pub mod http;
+pub mod load;
+pub mod local;
+pub mod process;
+pub mod recorder;
+pub mod tools;
+
+pub use eventually::eventually;

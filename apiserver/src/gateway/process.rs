@@ -1,10 +1,6 @@
 //! What the workers of a gateway share.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use common::{
     clock::Clock, config::Settings, key::GroupName, route::Shared, serve::Limits,

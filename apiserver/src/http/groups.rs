@@ -56,7 +56,8 @@ struct Group {
 /// The handler.
 pub(super) async fn list(State(worker): AppState) -> Response {
     let topology = worker.cache.topology();
-    let members: Vec<_> = topology.members().iter().map(|m| (m.id.clone(), m.grpc.clone())).collect();
+    let members: Vec<_> =
+        topology.members().iter().map(|m| (m.id.clone(), m.grpc.clone())).collect();
     let ask = |(id, address): (NodeId, String)| async move { (id, stats(&address).await) };
     let answers: Vec<_> = stream::iter(members).map(ask).buffered(AT_ONCE).collect().await;
     let mut groups = BTreeMap::new();

@@ -68,7 +68,7 @@ pub(super) async fn list(State(worker): AppState) -> Response {
 
 fn node(worker: &super::Worker, topology: &Topology, index: usize) -> Node {
     let record = topology.member(index);
-    let health = worker.process.route.health.of(&record.id);
+    let health = worker.process.route.health.of(record);
     let seen = health.last_seen_unix_ms().and_then(|ms| {
         let at = jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?;
         Some(at.to_string())

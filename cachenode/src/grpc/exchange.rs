@@ -220,8 +220,8 @@ impl Waiting {
         let mut bytes = 0;
         while let Some(op) = self.ops.front() {
             let weight = op.kind.as_ref().map_or(0, frame::weight);
-            let fits = ops.is_empty()
-                || (ops.len() < MAX_BATCH_OPS && bytes + weight <= MAX_BATCH_BYTES);
+            let fits =
+                ops.is_empty() || (ops.len() < MAX_BATCH_OPS && bytes + weight <= MAX_BATCH_BYTES);
             if !fits {
                 break;
             }

@@ -9,16 +9,13 @@ use common::{
     key::{GroupName, Key},
     link::frame::{BULK_OVER, uuid_of},
 };
-use proto::v1::{self, Lane, op::Kind, not_started::Reason};
+use proto::v1::{self, Lane, not_started::Reason, op::Kind};
 
 use super::{
     NodeService,
     ownership::{Refusal, Standing, judge},
 };
-use crate::group::{Condition, Found, Group, OpId, Write};
-
-/// The longest time to live of what is stored on behalf of an owner that can't be reached.
-const STAND_IN_TTL: Duration = Duration::from_secs(10);
+use crate::group::{Authority, Condition, Delete, Found, Group, Item, OpId, Write};
 
 /// Who sent an operation, and what is known of its way.
 pub(super) struct Sender<'a> {
@@ -67,7 +64,7 @@ pub(super) fn execute(node: &NodeService, request: &v1::Request, sender: &Sender
 
 /// Why an operation has no result.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(super) enum Failure {
     /// It failed.
     Error(Error),
     /// It was not begun.
@@ -105,16 +102,18 @@ pub(super) fn apply(
     }
 }
 
-/// Judged anew by each call: a change judges when it applies, inside the key's critical section.
-fn permit(
+/// By what right this node does the operation; for changes, asked when the change applies.
+fn authority(
     node: &NodeService,
     request: &v1::Request,
     sender: &Sender<'_>,
-) -> std::result::Result<Permit, Failure> {
+) -> std::result::Result<Authority, Failure> {
     let topology = node.topologies().load();
-    let standing = judge(&topology, &node.id, sender.epoch, request)?;
-    let ttl_cap = (standing == Standing::StandIn).then_some(STAND_IN_TTL);
-    Ok(Permit { as_of: topology.epoch.as_of, ttl_cap })
+    let as_of = topology.epoch.as_of;
+    Ok(match judge(&topology, &node.id, sender.epoch, request)? {
+        Standing::Owner => Authority::owner(as_of),
+        Standing::StandIn => Authority::stand_in(as_of),
+    })
 }
 
 fn get(
@@ -123,23 +122,34 @@ fn get(
     request: &v1::Request,
     sender: &Sender<'_>,
 ) -> std::result::Result<v1::Reply, Failure> {
-    let permitted = permit(node, request, sender)?;
-    let found = group.get(&request.key, || Ok::<_, Failure>(permitted))?.ok_or_else(|| {
-        Error::new(Code::NotFound, "the group has no such key")
-    })?;
-    if found.value.len() > BULK_OVER && sender.lane == Lane::Small {
+    let allowed = authority(node, request, sender)?;
+    let now = node.clock.monotonic();
+    let (item, source) = match group.get(&request.key, now, || Ok::<_, Failure>(allowed))? {
+        Found::Hit(item) => (item, v1::Source::Hit),
+        Found::Loaded(item) => (item, v1::Source::Loaded),
+        Found::Absent => {
+            return Err(Error::new(Code::NotFound, "the group has no such key").into());
+        }
+    };
+    if item.entry.value_len() > BULK_OVER && sender.lane == Lane::Small {
         return Ok(v1::Reply { use_bulk: true, ..Default::default() });
     }
-    Ok(v1::Reply {
-        version_hi: found.version.as_of,
-        version_lo: found.version.clock,
-        age_ms: millis(found.age),
-        ttl_ms: found.ttl.map_or(0, millis).max(u64::from(found.ttl.is_some())),
-        source: if found.loaded { v1::Source::Loaded } else { v1::Source::Hit }.into(),
-        value: found.value,
-        content_type: found.content_type,
+    Ok(value_reply(&item, source))
+}
+
+fn value_reply(item: &Item, source: v1::Source) -> v1::Reply {
+    let version = item.entry.version();
+    v1::Reply {
+        version_hi: version.as_of,
+        version_lo: version.clock,
+        age_ms: millis(item.age),
+        // Zero would mean that it never expires.
+        ttl_ms: item.ttl_left.map_or(0, |left| millis(left).max(1)),
+        source: source.into(),
+        value: item.entry.value(),
+        content_type: item.entry.content_type().to_owned(),
         ..Default::default()
-    })
+    }
 }
 
 fn set(
@@ -156,11 +166,11 @@ fn set(
         condition: condition(request.condition.as_ref())?,
         op: op_id(request),
     };
-    let stored = group.set(&write, || permit(node, request, sender))?;
+    let applied = group.set(&write, || authority(node, request, sender))?;
     Ok(v1::Reply {
-        version_hi: stored.version.as_of,
-        version_lo: stored.version.clock,
-        created: stored.created,
+        version_hi: applied.version.as_of,
+        version_lo: applied.version.clock,
+        created: applied.created,
         ..Default::default()
     })
 }
@@ -172,8 +182,8 @@ fn delete(
     sender: &Sender<'_>,
 ) -> std::result::Result<v1::Reply, Failure> {
     let condition = condition(request.condition.as_ref())?;
-    let op = op_id(request);
-    group.delete(&request.key, &condition, op, || permit(node, request, sender))?;
+    let delete = Delete { key: &request.key, condition, op: op_id(request) };
+    group.delete(&delete, || authority(node, request, sender))?;
     Ok(v1::Reply::default())
 }
 

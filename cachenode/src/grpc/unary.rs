@@ -12,6 +12,8 @@ use common::{
 use proto::v1::{self, Lane};
 use tokio::time::Instant;
 
+use crate::group::Group;
+
 use super::{
     CacheService, NodeService,
     operation::{Failure, Sender, apply},
@@ -20,7 +22,10 @@ use super::{
 /// How long a call may take when its caller did not say (a shorter `grpc-timeout` cuts it short).
 const DEADLINE: Duration = Duration::from_secs(2);
 
-pub(super) async fn get(service: &CacheService, request: v1::GetRequest) -> Result<v1::GetResponse> {
+pub(super) async fn get(
+    service: &CacheService,
+    request: v1::GetRequest,
+) -> Result<v1::GetResponse> {
     let ask = Ask::get(GroupName::new(request.group)?, Key::new(request.key)?);
     let (reply, node_id) = answer(service, ask).await?;
     Ok(v1::GetResponse {
@@ -34,7 +39,10 @@ pub(super) async fn get(service: &CacheService, request: v1::GetRequest) -> Resu
     })
 }
 
-pub(super) async fn set(service: &CacheService, request: v1::SetRequest) -> Result<v1::SetResponse> {
+pub(super) async fn set(
+    service: &CacheService,
+    request: v1::SetRequest,
+) -> Result<v1::SetResponse> {
     let write = Write {
         value: request.value,
         content_type: request.content_type,
@@ -65,7 +73,9 @@ async fn answer(service: &CacheService, ask: Ask) -> Result<(v1::Reply, String)>
         let epoch = topology.epoch.to_wire();
         let sender = Sender { epoch: &epoch, age: Duration::ZERO, lane: Lane::Bulk };
         match apply(node, request, &sender) {
-            Ok(reply) => return Error::from_reply(&reply).map_or(Ok((reply, node.id.to_string())), Err),
+            Ok(reply) => {
+                return Error::from_reply(&reply).map_or(Ok((reply, node.id.to_string())), Err);
+            }
             Err(Failure::Error(error)) => return Err(error),
             // The ring has just changed: the router sees the new one.
             Err(Failure::Refused(_)) => {}
@@ -86,7 +96,28 @@ pub(super) fn stats(node: &NodeService) -> v1::StatsResponse {
         instance: wire_uuid(node.identity.instance),
         epoch: Some(node.topologies().load().epoch.to_wire()),
         uptime_ms: node.clock.monotonic().saturating_sub(node.started).as_millis() as u64,
-        groups: node.groups.stats(),
+        groups: node.groups.iter().map(|group| group_stats(group)).collect(),
         draining: node.leaving.is_cancelled(),
+    }
+}
+
+fn group_stats(group: &Group) -> v1::GroupStats {
+    let (definition, stats) = (group.definition(), group.stats());
+    v1::GroupStats {
+        name: definition.name.to_string(),
+        capacity_bytes: stats.capacity_bytes,
+        used_bytes: stats.used_bytes,
+        entries: stats.entries,
+        ttl_ms: definition.ttl.as_millis() as u64,
+        idle_ms: definition.idle.as_millis() as u64,
+        eviction: definition.eviction.as_str().to_owned(),
+        max_value_bytes: definition.max_value,
+        origin: definition.origin.kind().to_owned(),
+        hits: stats.hits,
+        misses: stats.misses,
+        loads: stats.loads,
+        sets: stats.sets,
+        deletes: stats.deletes,
+        evictions: stats.evictions,
     }
 }

@@ -22,10 +22,10 @@ use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use uuid::Uuid;
 
-use super::StartError;
+use super::{StartError, definitions};
 use crate::{
-    grpc::{CacheService, NodeService},
     groups::Groups,
+    grpc::{CacheService, NodeService},
     http::{self, Registered},
     metrics::GroupMetrics,
 };
@@ -75,9 +75,8 @@ pub(super) fn record(
     clock: &dyn Clock,
 ) -> Result<NodeRecord, StartError> {
     let node = &settings.node;
-    let advertised = |listener: &Listener| {
-        host_port(node.advertised_host(), listener.local_addr().port())
-    };
+    let advertised =
+        |listener: &Listener| host_port(node.advertised_host(), listener.local_addr().port());
     let grpc = advertised(&listeners.grpc);
     let id = NodeId::new(node.id.clone().unwrap_or_else(|| grpc.clone()))
         .map_err(|error| StartError::Setting(format!("node.id: {error}")))?;
@@ -113,7 +112,7 @@ pub(super) fn service(
     // Followed until nothing is served any more: a draining node has to know who owns its keys.
     let stop = serving.soft.clone();
     let topologies = topology::follow(Arc::clone(discovery), lifecycle.tracker(), stop);
-    let groups = Arc::new(Groups::from_settings(settings, Arc::clone(&clock)));
+    let groups = definitions::groups(settings, &clock)?;
     let route = Shared::new(identity.clone(), topologies, PERSISTENCE, Arc::clone(&clock));
     Ok(Arc::new(NodeService {
         id: record.id.clone(),
@@ -143,17 +142,17 @@ pub(super) fn serve(
     let families = ServeFamilies::register(metrics.registry());
     service.route.metrics.register(metrics.registry());
     GroupMetrics::register(metrics.registry(), &service.groups);
-    let limits =
-        Limits { max_connections: settings.node.max_connections, ..Limits::default() };
+    let limits = Limits { max_connections: settings.node.max_connections, ..Limits::default() };
     let registered = Registered::new(service.leaving.clone());
 
-    let health = HealthService::from_health_reporter(registered.reporter());
+    let health = HealthServer::new(HealthService::from_health_reporter(registered.reporter()));
     let app = |runtime: &Handle| {
         let router = Router::new(Arc::clone(&service.route), runtime.clone());
         grpc_app(service, router, health.clone())
     };
     let targets = workers.handles().iter();
-    let targets = targets.map(|runtime| Target::new(runtime.clone(), app(runtime)).with_peer_info());
+    let targets =
+        targets.map(|runtime| Target::new(runtime.clone(), app(runtime)).with_peer_info());
     let grpc_metrics = families.listener("node grpc");
     let (grpc, stop) = (listeners.grpc, serving.clone());
     let serving_grpc = serve::serve(grpc, targets.collect(), limits.clone(), grpc_metrics, stop);
@@ -168,19 +167,20 @@ pub(super) fn serve(
         workers.stop().await;
     });
     lifecycle.spawn_critical("node http listener", serving_http);
-    lifecycle.spawn_critical("maintenance", maintain(Arc::clone(&service.groups), serving.soft.clone()));
+    lifecycle
+        .spawn_critical("maintenance", maintain(Arc::clone(&service.groups), serving.soft.clone()));
     Ok(registered)
 }
 
 fn grpc_app(
     service: &Arc<NodeService>,
     router: Router,
-    health: HealthService,
+    health: HealthServer<HealthService>,
 ) -> axum::Router {
     let cache = CacheServer::new(CacheService::new(Arc::clone(service), router))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let mut routes = Routes::new(cache).add_service(HealthServer::new(health));
+    let mut routes = Routes::new(cache).add_service(health);
     // Reflection is a convenience: without it the node serves as well.
     if let Ok(reflection) = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)

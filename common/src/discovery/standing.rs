@@ -6,6 +6,9 @@ use tokio::sync::watch;
 
 use crate::{clock::Clock, discovery::DiscoveryStatus};
 
+/// What is wrong until the first try has ended.
+const NOT_YET: &str = "not connected yet";
+
 /// The one writer of a status.
 pub(crate) struct Standing {
     status: watch::Sender<DiscoveryStatus>,
@@ -16,7 +19,8 @@ impl Standing {
     /// Not connected yet.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let since_unix_ms = unix_ms(&*clock);
-        let status = DiscoveryStatus { since_unix_ms, ..DiscoveryStatus::default() };
+        let problem = Some(NOT_YET.to_owned());
+        let status = DiscoveryStatus { since_unix_ms, problem, ..DiscoveryStatus::default() };
         Self { status: watch::Sender::new(status), clock }
     }
 
@@ -61,7 +65,7 @@ impl Standing {
         let now = unix_ms(&*self.clock);
         let mut news = false;
         self.status.send_if_modified(|status| {
-            news = status.connected != connected || status.problem.is_none() && !connected;
+            news = status.connected != connected || status.problem.as_deref() == Some(NOT_YET);
             if status.connected != connected {
                 status.since_unix_ms = now;
             }

@@ -1,6 +1,6 @@
 //! What each code means to gRPC: in frames, and as a status with its code in the details.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use proto::v1;
 use tonic::Status;
@@ -69,11 +69,8 @@ impl Code {
 
 impl From<&Error> for Status {
     fn from(error: &Error) -> Self {
-        let mut details = ErrorDetails::with_error_info(
-            error.code.as_str(),
-            DOMAIN,
-            [(String::new(), String::new()); 0],
-        );
+        let mut details =
+            ErrorDetails::with_error_info(error.code.as_str(), DOMAIN, HashMap::new());
         if error.retry_after.is_some() {
             details.set_retry_info(error.retry_after);
         }

@@ -29,7 +29,7 @@ fn assert_same(left: &Ring, right: &Ring) {
 /// Walks both rings' arcs side by side: the part of the circle that changes hands, exactly. Each
 /// move is shown to `check` as (from, to).
 fn moved(old: &Ring, new: &Ring, mut check: impl FnMut(&NodeId, &NodeId)) -> f64 {
-    let ends = |ring: &Ring| ring.circle.points().iter().map(|p| p.position).collect::<Vec<_>>();
+    let ends = |ring: &Ring| ring.circle.points().iter().map(|p| p.position()).collect::<Vec<_>>();
     let mut ends = [ends(old), ends(new)].concat();
     ends.sort_unstable();
     ends.dedup();

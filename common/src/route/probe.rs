@@ -27,7 +27,7 @@ pub async fn probe_members(router: Router, stop: CancellationToken) {
         }
         let wired = router.wired();
         let health = &router.shared.health;
-        health.retain(|id| wired.topology.index_of(id).is_some());
+        health.retain(wired.topology.members());
         tokio::select! {
             () = stop.cancelled() => return,
             () = probe_all(&router, &wired) => {}

@@ -112,7 +112,7 @@ impl Wiring {
             let kept = before.remove(&peer).unwrap_or_else(|| self.links_to(&peer));
             links.insert(peer, Arc::clone(&kept));
             // Asked anew each time: a node that left and came back has a new record.
-            Wire { links: kept, health: health.of(&member.id) }
+            Wire { links: kept, health: health.of(member) }
         };
         members.iter().map(wire).collect()
     }

@@ -35,6 +35,18 @@ impl Etcd {
     ) -> Arc<dyn Discovery> {
         follow(endpoints, self.lease_ttl, wanted, &self.answering)
     }
+
+    /// A handle that lists everything this often.
+    pub(crate) fn listing_every(&self, anti_entropy: Duration) -> Arc<dyn Discovery> {
+        let endpoints = vec![self.server.address().to_string()];
+        let options = EtcdOptions {
+            endpoints,
+            service: SERVICE.into(),
+            anti_entropy,
+            ..EtcdOptions::default()
+        };
+        start(options, &self.answering)
+    }
 }
 
 /// A handle on whatever is or comes at these endpoints.
@@ -51,6 +63,10 @@ pub(crate) fn follow(
         wanted: wanted.clone(),
         ..EtcdOptions::default()
     };
+    start(options, answering)
+}
+
+fn start(options: EtcdOptions, answering: &Answering) -> Arc<dyn Discovery> {
     let (clock, prober) = (Arc::new(SystemClock), Arc::new(answering.clone()));
     Arc::new(EtcdDiscovery::start(options, clock, prober).unwrap())
 }

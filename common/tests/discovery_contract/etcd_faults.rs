@@ -1,7 +1,10 @@
 //! What only etcd can go through: being away, compacting, forgetting, going back in time.
 
+use std::time::Duration;
+
 use common::discovery::{RegistrationState, WantedRing};
 use etcd_client::PutOptions;
+use tokio::time::Instant;
 
 use crate::{
     backend::*,
@@ -19,10 +22,11 @@ async fn etcd_may_come_after_the_process() {
         let url = format!("http://{address}/");
         let handle = follow(&[url], SHORT, &wanted, &Answering::default());
         let registration = handle.register(node(A));
-        let status = until(handle.status(), |status| status.problem.is_some()).await;
+        let refused = |p: &Option<String>| {
+            p.as_ref().is_some_and(|p| p.contains(&address) && p.contains("refused"))
+        };
+        let status = until(handle.status(), |status| refused(&status.problem)).await;
         assert!(!status.connected && status.since_unix_ms > 0, "{status:?}");
-        let problem = status.problem.unwrap();
-        assert!(problem.contains(&address) && problem.contains("refused"), "{problem}");
         let trying = |state: &RegistrationState| matches!(state, RegistrationState::Trying { problem: Some(p) } if p.contains("refused"));
         until(registration.state(), trying).await;
         assert!(handle.views().borrow().is_none());
@@ -45,11 +49,12 @@ async fn the_view_is_kept_while_etcd_is_away_and_comes_up_to_date_after() {
     let registration = handle.register(node(A));
     let revision = until_registered(&registration).await;
     let before = until_view(&*handle, |view| ids(view) == [A]).await;
+    until(handle.status(), |status| status.connected).await;
 
     backend.server.stop();
     let status = until(handle.status(), |status| !status.connected).await;
     assert!(status.problem.unwrap().contains("etcd at 127.0.0.1"));
-    // Not a word of it in the ring, even when the lease would have run out.
+    // The node can't renew its lease any more; of that the ring knows nothing.
     until(registration.state(), |s| matches!(s, RegistrationState::Trying { .. })).await;
     assert!(handle.catch_up(before.as_of).await.is_err());
     assert_eq!(handle.views().borrow().as_ref(), Some(&before));
@@ -214,4 +219,74 @@ async fn ring_settings_deleted_by_hand_are_restored_and_unreadable_ones_reported
     client.put(ring.clone(), r#"{"v":1,"virtual_nodes":8}"#, None).await.unwrap();
     until_view(&*handle, |view| view.ring.virtual_nodes == 8).await;
     assert!(until(handle.status(), |s| s.connected).await.conflict.is_some());
+}
+
+/// Moves etcd's revision on without touching the cluster state.
+async fn write_elsewhere(backend: &Etcd) -> u64 {
+    let put = backend.server.client().await.put("/elsewhere", "", None).await.unwrap();
+    put.header().unwrap().revision().unsigned_abs()
+}
+
+#[tokio::test]
+async fn progress_notifications_advance_the_view() {
+    let mut backend = Etcd::start(LONG).await;
+    let arguments = ["--experimental-watch-progress-notify-interval", "200ms"];
+    backend.server.resume_with(&arguments).await;
+    let handle = backend.listing_every(LONG);
+    until(handle.status(), |status| status.connected).await;
+    let revision = write_elsewhere(&backend).await;
+    until_view(&*handle, |view| view.as_of >= revision).await;
+}
+
+#[tokio::test]
+async fn the_state_is_listed_again_from_time_to_time() {
+    let backend = Etcd::start(LONG).await;
+    let handle = backend.listing_every(Duration::from_millis(200));
+    until(handle.status(), |status| status.connected).await;
+    let revision = write_elsewhere(&backend).await;
+    until_view(&*handle, |view| view.as_of >= revision).await;
+}
+
+#[tokio::test]
+async fn catching_up_asks_etcd_itself() {
+    let backend = Etcd::start(LONG).await;
+    let handle = backend.listing_every(LONG);
+    until(handle.status(), |status| status.connected).await;
+    let revision = write_elsewhere(&backend).await;
+    assert!(handle.views().borrow().as_ref().unwrap().as_of < revision);
+    let all = (0..8).map(|_| handle.catch_up(revision));
+    for view in futures_util::future::join_all(all).await {
+        assert!(view.unwrap().as_of >= revision);
+    }
+}
+
+#[tokio::test]
+async fn an_unanswered_renewal_is_noticed_and_the_node_comes_back() {
+    let backend = Etcd::start(SHORT).await;
+    let gate = Gate::to(backend.server.address()).await;
+    let cut = backend.handle_at(std::slice::from_ref(&gate.address), &WantedRing::default());
+    let near = backend.any_handle();
+    let a = node(A);
+    let registration = cut.register(a.clone());
+    let revision = until_registered(&registration).await;
+    until_seen(&*near, &a).await;
+    // One lease runs out: meanwhile the other has been renewed more than once.
+    let b = node(B);
+    let crashed = near.register(b.clone());
+    until_seen(&*near, &b).await;
+    drop(crashed);
+    until_view(&*near, |view| ids(view) == [A]).await;
+
+    gate.stall();
+    let began = Instant::now();
+    until(registration.state(), |s| matches!(s, RegistrationState::Trying { .. })).await;
+    assert!(began.elapsed() < SHORT * 4, "took {:?}", began.elapsed());
+    until_view(&*near, |view| view.members.is_empty()).await;
+    assert!(registration.leave().await.is_err(), "etcd can't have confirmed");
+
+    gate.open();
+    registration.leave().await.unwrap();
+    assert_eq!(*registration.state().borrow(), RegistrationState::Left);
+    let again = cut.register(node(A));
+    assert!(until_registered(&again).await > revision);
 }

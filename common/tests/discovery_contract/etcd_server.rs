@@ -22,6 +22,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) struct EtcdServer {
     process: Option<Child>,
     data: TempDir,
+    extra: Vec<String>,
     pub(crate) ports: Ports,
 }
 
@@ -54,8 +55,14 @@ impl EtcdServer {
     /// A new etcd on these ports; `None` when it ends at once.
     pub(crate) async fn start_on(ports: Ports) -> Option<Self> {
         let data = tempfile::tempdir().unwrap();
-        let mut server = Self { process: None, data, ports };
+        let mut server = Self { process: None, data, extra: Vec::new(), ports };
         server.resume().await.then_some(server)
+    }
+
+    /// Starts it again with more arguments.
+    pub(crate) async fn resume_with(&mut self, arguments: &[&str]) {
+        self.extra = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        assert!(self.resume().await);
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -89,6 +96,7 @@ impl EtcdServer {
             .args(["--initial-cluster", &format!("test={peer}")])
             .arg("--data-dir")
             .arg(self.data.path().join("etcd"))
+            .args(&self.extra)
             .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -38,7 +38,7 @@ async fn an_owner_that_can_not_be_reached_is_ejected_and_comes_back_by_a_probe()
     let mut fleet = Fleet::new(3).await;
     let key = fleet.key(&[0, 1]);
     fleet.nodes[0].kill().await;
-    let health = fleet.shared.health.of(&"n0".parse().unwrap());
+    let health = fleet.shared.health.of(fleet.shared.topologies.load().member(0));
     for callable in [true, true, false] {
         assert_eq!(fleet.get(&key).await.unwrap(), 1);
         assert_eq!(fleet.asked(), [(1, true)]);
@@ -81,7 +81,7 @@ async fn an_answer_between_failures_keeps_a_node() {
         fleet.refuses(0);
         assert_eq!(fleet.get(&key).await.unwrap(), 1, "a refusal is an answer");
     }
-    assert!(fleet.shared.health.of(&"n0".parse().unwrap()).callable());
+    assert!(fleet.shared.health.of(fleet.shared.topologies.load().member(0)).callable());
 }
 
 #[tokio::test]

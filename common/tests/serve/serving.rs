@@ -50,7 +50,7 @@ async fn one_over_the_cap_is_closed_at_once_and_the_others_work_on() {
     let (mut one, mut two) = (running.client().await, running.client().await);
     assert_eq!(one.get("/").await, "hello");
     assert_eq!(two.get("/").await, "hello");
-    let (answer, _) = running.client().await.to_the_end().await;
+    let (answer, _) = running.client().await.rest_and_end().await;
     assert_eq!(answer, "");
     assert_eq!(running.metrics.refused_over_cap.get(), 1);
     assert_eq!(one.get("/").await, "hello");
@@ -67,7 +67,7 @@ async fn a_head_over_16_kib_is_answered_431_and_closed() {
     client.send(&head).await;
     assert_eq!(client.response().await.1, "hello");
     client.send(head.replace("big: ", &format!("big: {}", "y".repeat(1 << 10)))).await;
-    let (answer, _) = client.to_the_end().await;
+    let (answer, _) = client.rest_and_end().await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
 }
 
@@ -79,7 +79,7 @@ async fn more_than_100_headers_are_answered_431() {
     client.send(head(100)).await;
     assert_eq!(client.response().await.1, "hello");
     client.send(head(101)).await;
-    assert!(client.to_the_end().await.0.starts_with("HTTP/1.1 431"));
+    assert!(client.rest_and_end().await.0.starts_with("HTTP/1.1 431"));
 }
 
 #[tokio::test]

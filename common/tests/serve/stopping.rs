@@ -23,8 +23,8 @@ async fn a_soft_stop_finishes_what_is_under_way_and_refuses_the_rest() {
     running.held_called().await;
 
     running.stop.soft.cancel();
-    assert_eq!(idle.to_the_end().await.0, "");
-    assert_eq!(silent.to_the_end().await.0, "");
+    assert_eq!(idle.rest_and_end().await.0, "");
+    assert_eq!(silent.rest_and_end().await.0, "");
     let refused = || async { TcpStream::connect(running.address).await.map(drop) };
     let error = refused().await.expect_err("the listener is closed");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -34,7 +34,7 @@ async fn a_soft_stop_finishes_what_is_under_way_and_refuses_the_rest() {
     let (head, body) = busy.response().await;
     assert!(head.contains("connection: close"), "{head}");
     assert_eq!(body, "let go");
-    assert_eq!(busy.to_the_end().await.0, "");
+    assert_eq!(busy.rest_and_end().await.0, "");
     let response = stream.await.unwrap().unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "let go");
     running.ended().await;
@@ -76,7 +76,7 @@ async fn a_hard_stop_cuts() {
     running.held_called().await;
     running.stop.soft.cancel();
     running.stop.hard.cancel();
-    assert_eq!(busy.to_the_end().await.0, "");
+    assert_eq!(busy.rest_and_end().await.0, "");
     assert!(stream.await.unwrap().is_err());
     running.ended().await;
 }
@@ -89,6 +89,6 @@ async fn a_slow_head_does_not_hold_a_soft_stop() {
     client.send("GET / HTTP/1.1\r\nhost: some-long-name\r\n").await;
     eventually("the connection is served", || running.metrics.open() == 1).await;
     running.stop.soft.cancel();
-    assert_eq!(client.to_the_end().await.0, "");
+    assert_eq!(client.rest_and_end().await.0, "");
     running.ended().await;
 }

@@ -147,15 +147,22 @@ impl Client {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Reads a response with a content-length; its head and its body.
-    pub async fn response(&mut self) -> (String, String) {
+    /// Reads the head of a response, and the length of its body.
+    pub async fn head(&mut self) -> (String, usize) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(timeout(SOON, self.stream.read_u8()).await.unwrap().unwrap());
         }
         let head = String::from_utf8(head).unwrap().to_lowercase();
         let length = head.split("content-length: ").nth(1).unwrap();
-        let mut body = vec![0; length.split('\r').next().unwrap().parse().unwrap()];
+        let length = length.split('\r').next().unwrap().parse().unwrap();
+        (head, length)
+    }
+
+    /// Reads a response with a content-length; its head and its body.
+    pub async fn response(&mut self) -> (String, String) {
+        let (head, length) = self.head().await;
+        let mut body = vec![0; length];
         timeout(SOON, self.stream.read_exact(&mut body)).await.unwrap().unwrap();
         self.since = Instant::now();
         (head, String::from_utf8(body).unwrap())
@@ -170,7 +177,7 @@ impl Client {
     }
 
     /// Reads to the end; what came, and how long the end took since the last request or response.
-    pub async fn to_the_end(&mut self) -> (String, Duration) {
+    pub async fn rest_and_end(&mut self) -> (String, Duration) {
         let mut rest = Vec::new();
         // An error is a reset, which is an end too.
         let _ = timeout(SOON, self.stream.read_to_end(&mut rest)).await.expect("closed");

@@ -46,8 +46,8 @@ fn points_and_digests_are_those_of_hashlib() {
         assert_eq!(ring.digest(), number(&case["digest"]), "{name}");
         assert_eq!(ring.circle.len() as u64, case["points"].as_u64().unwrap(), "{name}");
         for (point, expected) in ring.circle.points().iter().zip(list(&case["first_points"])) {
-            assert_eq!(point.position, number(&expected["position"]), "{name}");
-            let owner = ring.members()[point.owner as usize].id.as_str();
+            assert_eq!(point.position(), number(&expected["position"]), "{name}");
+            let owner = ring.members()[point.owner()].id.as_str();
             assert_eq!(owner, text(&expected["owner"]), "{name}");
         }
     }

@@ -23,11 +23,11 @@ fn ring_settings() -> impl Strategy<Value = RingSettings> {
 /// before the rest, the weightless at the end.
 fn plain_preference(ring: &Ring, position: u64) -> Vec<usize> {
     let points = ring.circle.points();
-    let start = points.iter().position(|point| point.position >= position).unwrap_or(0);
+    let start = points.iter().position(|point| point.position() >= position).unwrap_or(0);
     let mut clockwise = Vec::new();
     for point in points[start..].iter().chain(&points[..start]) {
-        if !clockwise.contains(&(point.owner as usize)) {
-            clockwise.push(point.owner as usize);
+        if !clockwise.contains(&(point.owner())) {
+            clockwise.push(point.owner());
         }
     }
     let mut zones = BTreeSet::new();

@@ -1,0 +1,306 @@
+//! One group on one node: reading and changing its entries, coherently.
+//!
+//! A hit takes no lock. Everything that changes a key runs in that key's critical section, which
+//! also judges there whether this node may (see [`Authority`]); versions only ever rise. Nothing
+//! here waits or blocks for long, and nothing here knows of gRPC, rings or other nodes.
+
+mod applied;
+mod critical;
+mod generations;
+mod stats;
+mod tombstones;
+mod upkeep;
+mod write;
+
+use std::{fmt, sync::Arc, sync::atomic::AtomicU64, time::Duration};
+
+use common::{
+    clock::Clock,
+    entry::{HybridClock, Version},
+    key::GroupName,
+};
+
+pub use self::{
+    applied::{Applied, OpId, REMEMBER_FOR},
+    stats::GroupStats,
+    tombstones::TOMBSTONE_LIFE,
+    upkeep::{SWEEP_EVERY, SWEEP_LIMIT},
+    write::{Condition, Copied, Delete, MAX_CONTENT_TYPE_BYTES, Write},
+};
+use self::{
+    critical::{Critical, Stripe},
+    stats::Counters,
+};
+use crate::{
+    origin::{Loaded, Origin, OriginDefinition},
+    store::{Eviction, MokaStore, NewEntry, Slots, Store, Stored},
+};
+
+/// What is written while standing in for an unreachable owner lives no longer than this.
+pub const STAND_IN_TTL: Duration = Duration::from_secs(10);
+
+/// What a group is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// Its name.
+    pub name: GroupName,
+    /// Resident bytes it may use on this node.
+    pub capacity: u64,
+    /// How long entries live that don't say otherwise; zero: for ever.
+    pub ttl: Duration,
+    /// How long entries live without being read; zero: this does not matter.
+    pub idle: Duration,
+    /// Who goes when it is full.
+    pub eviction: Eviction,
+    /// The largest value in bytes.
+    pub max_value: u64,
+    /// Where missing values come from.
+    pub origin: OriginDefinition,
+}
+
+impl Definition {
+    /// A group with 64 MiB, values of at most 1 MiB, LRU, no time to live and no origin.
+    pub fn new(name: GroupName) -> Self {
+        Self {
+            name,
+            capacity: 64 << 20,
+            ttl: Duration::ZERO,
+            idle: Duration::ZERO,
+            eviction: Eviction::default(),
+            max_value: 1 << 20,
+            origin: OriginDefinition::None,
+        }
+    }
+}
+
+/// By what right this node changes a key. Asked for inside the key's critical section, when the
+/// change applies: by then the key may have another owner than when the request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Authority {
+    /// The `as_of` of the epoch in which it does.
+    pub as_of: u64,
+    /// The longest an entry made this way may live.
+    pub ttl_cap: Option<Duration>,
+}
+
+impl Authority {
+    /// The node owns the key.
+    pub fn owner(as_of: u64) -> Self {
+        Self { as_of, ttl_cap: None }
+    }
+
+    /// The node stands in for an owner that can't be reached.
+    pub fn stand_in(as_of: u64) -> Self {
+        Self { as_of, ttl_cap: Some(STAND_IN_TTL) }
+    }
+}
+
+/// What a read found.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// An entry that was there.
+    Hit(Item),
+    /// An entry that the origin had.
+    Loaded(Item),
+    /// Nothing, here or at the origin.
+    Absent,
+}
+
+impl Found {
+    /// What there is, wherever it came from.
+    pub fn item(self) -> Option<Item> {
+        match self {
+            Self::Hit(item) | Self::Loaded(item) => Some(item),
+            Self::Absent => None,
+        }
+    }
+}
+
+/// An entry as it was at one moment.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Value, content type and version.
+    pub entry: Stored,
+    /// Time since it was stored.
+    pub age: Duration,
+    /// Time until it expires; `None`: it never does.
+    pub ttl_left: Option<Duration>,
+}
+
+impl Item {
+    fn new(entry: Stored, now: Duration) -> Self {
+        Self { age: entry.age(now), ttl_left: entry.ttl_left(now), entry }
+    }
+}
+
+/// A group at work.
+pub struct Group {
+    definition: Definition,
+    origin: Origin,
+    store: Box<dyn Store>,
+    slots: Slots,
+    critical: Critical,
+    clock: Arc<dyn Clock>,
+    hybrid: HybridClock,
+    counters: Counters,
+    /// When entries are next looked through for expired ones, in milliseconds.
+    next_sweep_ms: AtomicU64,
+    /// Nothing expires before this, in milliseconds, unless for want of use.
+    first_expiry_ms: AtomicU64,
+}
+
+impl Group {
+    /// An empty group.
+    pub fn new(definition: Definition, clock: Arc<dyn Clock>, hybrid: HybridClock) -> Self {
+        Self::with_slots(definition, clock, hybrid, Slots::new())
+    }
+
+    fn with_slots(
+        definition: Definition,
+        clock: Arc<dyn Clock>,
+        hybrid: HybridClock,
+        slots: Slots,
+    ) -> Self {
+        Self {
+            origin: Origin::new(&definition.origin),
+            store: Box::new(MokaStore::new(definition.capacity, definition.eviction)),
+            slots,
+            critical: Critical::new(),
+            clock,
+            hybrid,
+            counters: Counters::default(),
+            next_sweep_ms: AtomicU64::new(0),
+            first_expiry_ms: AtomicU64::new(u64::MAX),
+            definition,
+        }
+    }
+
+    /// What it is.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// Reads a key, loading it from the origin if it is missing. `now` is the monotonic clock's,
+    /// read once for many calls if you like. `owned` is asked only when there is something to
+    /// load, in the key's critical section; it must not wait, nor call the group.
+    ///
+    /// # Errors
+    /// What `owned` says when the node may not load the key.
+    pub fn get<E>(
+        &self,
+        key: &str,
+        now: Duration,
+        owned: impl FnOnce() -> Result<Authority, E>,
+    ) -> Result<Found, E> {
+        let slot = self.slots.of(key);
+        let there = self.store.get(slot, key);
+        match there {
+            Some(entry) if !self.is_expired(&entry, now) => Ok(Found::Hit(self.hit(entry, now))),
+            None if self.origin.is_none() => {
+                self.counters.misses.add();
+                Ok(Found::Absent)
+            }
+            _ => self.miss(slot, key, now, owned),
+        }
+    }
+
+    fn hit(&self, entry: Stored, now: Duration) -> Item {
+        self.counters.hits.add();
+        if !self.definition.idle.is_zero() {
+            entry.touch(now);
+        }
+        Item::new(entry, now)
+    }
+
+    /// A missing or expired entry, looked at again in the critical section. The origins there are
+    /// answer at once, so a load happens inside it and needs no fence against writes.
+    fn miss<E>(
+        &self,
+        slot: u64,
+        key: &str,
+        now: Duration,
+        owned: impl FnOnce() -> Result<Authority, E>,
+    ) -> Result<Found, E> {
+        let stripe = self.critical.enter(slot);
+        let before = self.store.get(slot, key);
+        if let Some(entry) = &before {
+            if !self.is_expired(entry, now) {
+                return Ok(Found::Hit(self.hit(entry.clone(), now)));
+            }
+            self.store.remove_if(slot, &|held| held.is_of(key));
+        }
+        self.counters.misses.add();
+        if self.origin.is_none() {
+            return Ok(Found::Absent);
+        }
+        let authority = owned()?;
+        let version = self.next_version(&stripe, slot, authority, before.as_ref(), now);
+        let Some(Loaded { value, content_type }) = self.origin.load(key) else {
+            return Ok(Found::Absent);
+        };
+        self.counters.loads.add();
+        let entry = NewEntry {
+            key,
+            content_type,
+            value,
+            version,
+            stored: now,
+            expires: self.expires(None, authority, now),
+            now,
+        };
+        // The operator chose the origin's values: one that is too large to keep is still answered.
+        let kept = self.check(&entry).is_ok();
+        let entry = Stored::new(&entry);
+        if kept {
+            self.keep(slot, &entry, false);
+        }
+        Ok(Found::Loaded(Item::new(entry, now)))
+    }
+
+    fn is_expired(&self, entry: &Stored, now: Duration) -> bool {
+        entry.is_expired(now, self.definition.idle)
+    }
+
+    /// When an entry expires that asks for `ttl`, or for nothing.
+    fn expires(
+        &self,
+        ttl: Option<Duration>,
+        authority: Authority,
+        now: Duration,
+    ) -> Option<Duration> {
+        let wanted = ttl.filter(|ttl| !ttl.is_zero()).unwrap_or(self.definition.ttl);
+        let wanted = Some(wanted).filter(|ttl| !ttl.is_zero());
+        let ttl = wanted.into_iter().chain(authority.ttl_cap).min()?;
+        Some(now.saturating_add(ttl.max(Duration::from_millis(1))))
+    }
+
+    /// A version newer than everything known of the key.
+    fn next_version(
+        &self,
+        stripe: &Stripe,
+        slot: u64,
+        authority: Authority,
+        before: Option<&Stored>,
+        now: Duration,
+    ) -> Version {
+        let known = before.map(Stored::version).max(stripe.tombstones.newest(slot, now));
+        // The clock has ticked for or heard of all of these already, the epoch may be behind them.
+        let as_of = known.map_or(0, |known| known.as_of).max(authority.as_of);
+        Version { as_of, clock: self.hybrid.tick() }
+    }
+
+    /// Stores an entry. Its expiry is noted after that: a sweep then either meets it or hears of it.
+    fn keep(&self, slot: u64, entry: &Stored, replaces: bool) {
+        self.store.insert(slot, entry.clone(), replaces);
+        self.expect_expiry(entry.expires_at(Duration::ZERO));
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("definition", &self.definition).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! The critical sections of a group's keys.
+//!
+//! A key's section is its stripe's lock. Whoever changes the key holds it from judging the change
+//! to having stored it, and holds it for that only: never across an await, and never two at once.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{applied::Answers, tombstones::Tombstones};
+
+/// Stripes of a group: many more than a node has workers, so that they seldom meet.
+const STRIPES: usize = 256;
+
+/// What is known of a stripe's keys besides their entries.
+#[derive(Debug)]
+pub(super) struct Stripe {
+    pub(super) tombstones: Tombstones,
+    pub(super) answers: Answers,
+}
+
+#[derive(Debug)]
+pub(super) struct Critical {
+    stripes: Box<[Mutex<Stripe>]>,
+}
+
+impl Critical {
+    pub(super) fn new() -> Self {
+        let stripe = || Stripe { tombstones: Tombstones::new(), answers: Answers::new() };
+        Self { stripes: (0..STRIPES).map(|_| Mutex::new(stripe())).collect() }
+    }
+
+    /// Enters the critical section of a slot's keys. A panic in one leaves each table whole, as
+    /// each is changed by one call: the next may go on with it.
+    pub(super) fn enter(&self, slot: u64) -> MutexGuard<'_, Stripe> {
+        // The middle bits: the store's table goes by the others.
+        let index = (slot >> 32) as usize % STRIPES;
+        self.stripes[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops what has had its time, stripe by stripe.
+    pub(super) fn tidy(&self, now: Duration) {
+        for stripe in &self.stripes {
+            let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
+            stripe.tombstones.tidy(now);
+            stripe.answers.tidy(now);
+        }
+    }
+}

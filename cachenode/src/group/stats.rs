@@ -1,0 +1,70 @@
+//! What a group has done and holds, in numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Group;
+
+/// A counter that has its cache line to itself, as all workers count at once.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
+    pub(super) loads: Counter,
+    pub(super) sets: Counter,
+    pub(super) deletes: Counter,
+}
+
+/// A group's numbers at one moment. Counts are since the group was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupStats {
+    /// Reads that found an entry.
+    pub hits: u64,
+    /// Reads that found none.
+    pub misses: u64,
+    /// Misses that the origin had a value for.
+    pub loads: u64,
+    /// Sets that were applied.
+    pub sets: u64,
+    /// Deletes that removed an entry.
+    pub deletes: u64,
+    /// Entries thrown out for want of room, as of the last [`Group::maintain`]; may lag behind by
+    /// the few that raced with a write of the same key.
+    pub evictions: u64,
+    /// Entries there, as of the last time the store settled its accounts.
+    pub entries: u64,
+    /// Resident bytes they use, as of that time.
+    pub used_bytes: u64,
+    /// Resident bytes they may use.
+    pub capacity_bytes: u64,
+}
+
+impl Group {
+    /// The group's numbers.
+    pub fn stats(&self) -> GroupStats {
+        GroupStats {
+            hits: self.counters.hits.get(),
+            misses: self.counters.misses.get(),
+            loads: self.counters.loads.get(),
+            sets: self.counters.sets.get(),
+            deletes: self.counters.deletes.get(),
+            evictions: self.store.evictions(),
+            entries: self.store.entries(),
+            used_bytes: self.store.weight(),
+            capacity_bytes: self.definition.capacity,
+        }
+    }
+}
