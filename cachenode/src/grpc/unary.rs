@@ -83,7 +83,7 @@ async fn answer(service: &CacheService, ask: Ask) -> Result<(v1::Reply, String)>
         }
     }
     let answered = service.router.call(ask, Instant::now() + DEADLINE).await?;
-    let by = answered.topology.member(answered.node).id.to_string();
+    let by = answered.node().id.to_string();
     Ok((answered.reply, by))
 }
 
