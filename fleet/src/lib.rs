@@ -3,6 +3,7 @@
 //! This is the only crate that sees both servers. The harness parts know processes, HTTP and etcd,
 //! but nothing of how a gateway or a node works inside.
 
+pub mod cluster;
 pub mod demo;
 pub mod etcd;
 pub mod eventually;
@@ -11,6 +12,7 @@ pub mod load;
 pub mod local;
 pub mod process;
 pub mod recorder;
+pub mod timers;
 pub mod tools;
 
 pub use eventually::eventually;
