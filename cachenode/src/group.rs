@@ -181,7 +181,8 @@ impl Group {
     }
 
     /// Reads a key, loading it from the origin if it is missing. `now` is the monotonic clock's,
-    /// read once for many calls if you like. `owned` is asked only before a load is stored.
+    /// read once for many calls if you like. `owned` is asked only when there is something to
+    /// load, in the key's critical section; it must not wait, nor call the group.
     ///
     /// # Errors
     /// What `owned` says when the node may not load the key.
@@ -283,17 +284,15 @@ impl Group {
         now: Duration,
     ) -> Version {
         let known = before.map(Stored::version).max(stripe.tombstones.newest(slot, now));
-        let mut as_of = authority.as_of;
-        if let Some(known) = known {
-            self.hybrid.observe(known.clock);
-            as_of = as_of.max(known.as_of);
-        }
+        // The clock has ticked for or heard of all of these already, the epoch may be behind them.
+        let as_of = known.map_or(0, |known| known.as_of).max(authority.as_of);
         Version { as_of, clock: self.hybrid.tick() }
     }
 
+    /// Stores an entry. Its expiry is noted after that: a sweep then either meets it or hears of it.
     fn keep(&self, slot: u64, entry: &Stored, replaces: bool) {
-        self.expect_expiry(entry.expires_at(Duration::ZERO));
         self.store.insert(slot, entry.clone(), replaces);
+        self.expect_expiry(entry.expires_at(Duration::ZERO));
     }
 }
 

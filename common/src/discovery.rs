@@ -49,7 +49,7 @@ pub use view::*;
 
 /// Knows the cluster's state, and keeps nodes in it.
 ///
-/// Every backend passes the suite in `common/tests/discovery_contract.rs`.
+/// Every backend passes the suite in `common/tests/discovery_contract`.
 pub trait Discovery: Send + Sync + 'static {
     /// The cluster state as it is known here; `None` until it has been read for the first time.
     /// The `as_of` of one generation's views never goes backwards.

@@ -7,8 +7,8 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +42,8 @@ pub struct NodeHealth {
     last_seen_unix_ms: AtomicU64,
     response_us: AtomicU64,
     last_error: Mutex<Option<String>>,
+    /// Not a member when [`HealthTable::retain`] looked last.
+    absent: AtomicBool,
 }
 
 impl NodeHealth {
@@ -79,13 +81,12 @@ impl NodeHealth {
     }
 }
 
-/// One life of a node: a restarted one begins with a clean record.
-type Life = (NodeId, Uuid);
+/// By node and life: a restarted node begins with a clean record.
+type Nodes = HashMap<(NodeId, Uuid), Arc<NodeHealth>>;
 
 /// The health of all nodes, as one process sees it.
 pub struct HealthTable {
-    nodes: Mutex<HashMap<Life, Arc<NodeHealth>>>,
-    ejected: AtomicUsize,
+    nodes: Mutex<Nodes>,
     ejections: Counter,
     clock: Arc<dyn Clock>,
 }
@@ -93,12 +94,7 @@ pub struct HealthTable {
 impl HealthTable {
     /// A table in which everyone is well.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            nodes: Mutex::default(),
-            ejected: AtomicUsize::new(0),
-            ejections: Counter::default(),
-            clock,
-        }
+        Self { nodes: Mutex::default(), ejections: Counter::default(), clock }
     }
 
     /// Makes what it counts visible.
@@ -110,27 +106,28 @@ impl HealthTable {
         );
     }
 
-    /// What is known of a member, as of now nothing if it is new.
+    /// The record of a member in its present life, made if it is new.
     pub fn of(&self, member: &NodeRecord) -> Arc<NodeHealth> {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(nodes.entry((member.id.clone(), member.instance)).or_default())
+        let life = (member.id.clone(), member.instance);
+        Arc::clone(self.nodes().entry(life).or_default())
     }
 
-    /// Forgets nodes that are no longer members.
+    /// Forgets nodes that were no members this time and the time before: a worker may have heard
+    /// of a new member a moment before whoever calls this.
     pub fn retain(&self, members: &[NodeRecord]) {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.retain(|(id, instance), health| {
-            let stays = members.iter().any(|m| m.id == *id && m.instance == *instance);
-            if !stays && !health.callable() {
-                self.ejected.fetch_sub(1, Ordering::Relaxed);
-            }
-            stays
+        self.nodes().retain(|(id, instance), health| {
+            let absent = !members.iter().any(|m| m.id == *id && m.instance == *instance);
+            !(health.absent.swap(absent, Ordering::Relaxed) && absent)
         });
     }
 
-    /// Nodes that are ejected now.
+    /// Members that are ejected now.
     pub fn ejected(&self) -> usize {
-        self.ejected.load(Ordering::Relaxed)
+        ejected_of(&self.nodes())
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ejections since the start.
@@ -145,19 +142,17 @@ impl HealthTable {
         if failures < FAILURES_TO_EJECT || !node.callable() {
             return false;
         }
-        let reserve = |ejected| (2 * (ejected + 1) <= members).then_some(ejected + 1);
-        if self.ejected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve).is_err() {
+        // Counted under the lock instead of kept in a counter, which nodes that leave while calls
+        // to them are still failing would put out of step.
+        let nodes = self.nodes();
+        // Another worker may have been quicker.
+        if !node.callable() || 2 * (ejected_of(&nodes) + 1) > members {
             return false;
         }
-        let now = self.now_ms();
-        if node.ejected_at.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            // Another worker was quicker.
-            self.ejected.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
-        self.ejections.inc();
         *node.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
         self.extend(node);
+        node.ejected_at.store(self.now_ms(), Ordering::Relaxed);
+        self.ejections.inc();
         true
     }
 
@@ -176,7 +171,6 @@ impl HealthTable {
             return false;
         }
         node.failures.store(0, Ordering::Relaxed);
-        self.ejected.fetch_sub(1, Ordering::Relaxed);
         true
     }
 
@@ -200,17 +194,23 @@ impl HealthTable {
     }
 }
 
+fn ejected_of(nodes: &Nodes) -> usize {
+    let ejected =
+        |health: &&Arc<NodeHealth>| !health.callable() && !health.absent.load(Ordering::Relaxed);
+    nodes.values().filter(ejected).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::{clock::ManualClock, discovery::NodeState};
 
     fn table() -> (HealthTable, ManualClock) {
         let clock = ManualClock::new();
         (HealthTable::new(Arc::new(clock.clone())), clock)
     }
 
-    fn member(id: &str) -> NodeRecord {
+    fn member_of(id: &str) -> NodeRecord {
         NodeRecord {
             id: id.parse().expect("an id"),
             instance: Uuid::nil(),
@@ -218,14 +218,22 @@ mod tests {
             http: String::new(),
             zone: String::new(),
             weight: 100,
-            state: crate::discovery::NodeState::Active,
+            state: NodeState::Active,
             version: String::new(),
             started_at: String::new(),
         }
     }
 
     fn node(table: &HealthTable, id: &str) -> Arc<NodeHealth> {
-        table.of(&member(id))
+        table.of(&member_of(id))
+    }
+
+    #[test]
+    fn a_restarted_node_begins_with_a_clean_record() {
+        let (table, _clock) = table();
+        assert!(eject(&table, &node(&table, "a")));
+        let restarted = NodeRecord { instance: Uuid::from_u128(1), ..member_of("a") };
+        assert!(table.of(&restarted).callable());
     }
 
     #[test]
@@ -276,20 +284,43 @@ mod tests {
             });
             assert_eq!(!node.callable(), expected, "{id}");
         }
-        let alone = node(&table, "a");
-        table.retain(&[member("b"), member("c")]);
-        assert_eq!(table.ejected(), 0);
-        drop(alone);
+    }
+
+    fn eject(table: &HealthTable, node: &NodeHealth) -> bool {
+        (0..FAILURES_TO_EJECT).any(|_| table.failed(node, 2, "refused"))
     }
 
     #[test]
-    fn a_restarted_node_begins_with_a_clean_record() {
+    fn calls_that_fail_after_a_node_has_left_cost_the_others_nothing() {
         let (table, _clock) = table();
-        let before = node(&table, "a");
-        (0..3).for_each(|_| {
-            table.failed(&before, 3, "refused");
-        });
-        let restarted = NodeRecord { instance: Uuid::from_u128(1), ..member("a") };
-        assert!(table.of(&restarted).callable());
+        let (gone, member) = (node(&table, "gone"), node(&table, "member"));
+        (0..2).for_each(|_| table.retain(&[member_of("member")]));
+        assert!(eject(&table, &gone), "a request that still holds the old topology");
+        assert_eq!(table.ejected(), 0);
+        assert!(eject(&table, &member), "one of two may be ejected");
+        assert_eq!(table.ejected(), 1);
+        assert!(table.probed(&gone, Duration::from_millis(1)));
+        assert_eq!(table.ejected(), 1);
+    }
+
+    #[test]
+    fn an_ejected_node_that_leaves_makes_room_and_comes_back_well() {
+        let (table, _clock) = table();
+        let (gone, member) = (node(&table, "gone"), node(&table, "member"));
+        assert!(eject(&table, &gone) && !eject(&table, &member));
+        table.retain(&[member_of("member")]);
+        assert!(table.failed(&member, 2, "refused"));
+        table.retain(&[member_of("member")]);
+        assert!(node(&table, "gone").callable());
+    }
+
+    #[test]
+    fn a_member_that_one_look_missed_keeps_its_record() {
+        let (table, _clock) = table();
+        let fresh = node(&table, "fresh");
+        table.retain(&[]);
+        table.retain(&[member_of("fresh")]);
+        table.retain(&[]);
+        assert!(Arc::ptr_eq(&fresh, &node(&table, "fresh")));
     }
 }

@@ -8,6 +8,7 @@
 //! Dropping a call's future gives up its answer; a write may still be applied.
 
 mod ask;
+mod attempt;
 mod budget;
 mod metrics;
 mod probe;
@@ -15,31 +16,27 @@ mod wired;
 
 use std::{sync::Arc, time::Duration};
 
-use proto::v1::{self, not_started::Reason};
+use proto::v1;
 use tokio::{
     runtime::Handle,
-    time::{Instant, sleep_until},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
     clock::Clock,
     error::{Code, Error, Result},
     health::HealthTable,
-    link::{Answer, Call, Identity, Unsent, frame},
+    link::{Answer, Call, Identity, frame::MAX_VALUE_BYTES},
     topology::{Topologies, Topology},
 };
 
 pub use ask::{Ask, Write, version_of};
+use attempt::{Errand, Next};
 pub use budget::RetryBudget;
 pub use metrics::RouteMetrics;
 pub use probe::probe_members;
-use wired::{Wire, Wired, Wiring};
+use wired::{Wired, Wiring};
 
-/// How much longer than a small try one on the bulk lane may take.
-const BULK_TRY_FACTOR: u32 = 4;
-/// How much longer than its try a write waits before it is sent elsewhere: what is still on its
-/// way by then is refused by its receiver as stale.
-const SETTLE: f64 = 1.1;
 /// When a refused caller may come again.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
@@ -105,15 +102,6 @@ pub struct Router {
     op_ids: ask::OpIds,
 }
 
-/// What to do after a try.
-enum Next {
-    Return(Result<v1::Reply>),
-    /// The ring has moved on: look it up again.
-    Reroute(v1::Moved),
-    /// Try the next node; the error is for when there is none.
-    Elsewhere(Error),
-}
-
 impl Router {
     /// A router whose links live on `runtime`.
     pub fn new(shared: Arc<Shared>, runtime: Handle) -> Self {
@@ -135,24 +123,32 @@ impl Router {
     pub async fn call(&self, ask: Ask, deadline: Instant) -> Result<Answered> {
         self.shared.budget.earned();
         let mut request = ask.into_request();
+        // One that no frame can hold would break the stream for everybody's operations.
+        if request.value.len() > MAX_VALUE_BYTES {
+            let text = format!("the value is larger than {MAX_VALUE_BYTES} bytes");
+            return Err(Error::new(Code::TooLarge, text));
+        }
         self.op_ids.name(&mut request);
+        let mut errand = Errand { request, position: 0, deadline, unknown: None };
         let mut wired = self.wired();
         let mut rerouted = false;
         loop {
-            let position = wired.topology.ring.position(&request.group, &request.key);
-            match self.along_preference(&wired, &request, position, deadline).await? {
+            let Errand { request, position, .. } = &mut errand;
+            *position = wired.topology.ring.position(&request.group, &request.key);
+            match self.along_preference(&wired, &mut errand).await? {
                 Routed::Answered(reply, node) => {
                     return Ok(Answered { reply, topology: Arc::clone(&wired.topology), node });
                 }
                 Routed::Moved(moved) if !rerouted => {
                     rerouted = true;
                     self.shared.metrics.moved.inc();
-                    self.catch_up(&moved).await?;
+                    let caught_up = self.catch_up(&moved, deadline).await;
+                    caught_up.map_err(|error| errand.give_up(error))?;
                     wired = self.wired();
                 }
                 Routed::Moved(moved) => {
                     let text = format!("the nodes do not agree yet that {} owns it", moved.owner);
-                    return Err(Error::new(Code::NodeUnavailable, text).retry_after(COME_AGAIN));
+                    return Err(errand.give_up(Error::new(Code::NodeUnavailable, text)));
                 }
             }
         }
@@ -176,38 +172,39 @@ impl Router {
         self.wiring.to(self.shared.topologies.load(), &self.shared.health)
     }
 
-    async fn catch_up(&self, moved: &v1::Moved) -> Result<()> {
-        let as_of = moved.epoch.as_ref().map_or(0, |epoch| epoch.as_of);
-        self.shared.topologies.catch_up(as_of).await.map(drop)
+    /// Makes sure that the topology is at least as new as the one by which a node refused.
+    async fn catch_up(&self, moved: &v1::Moved, deadline: Instant) -> Result<()> {
+        let Some(told) = &moved.epoch else { return Ok(()) };
+        let known = self.shared.topologies.load().epoch;
+        // When a ring changes many requests hear it at once; only the first has to read it.
+        if known.generation.as_bytes()[..] == told.generation && known.as_of >= told.as_of {
+            return Ok(());
+        }
+        let late = || Error::new(Code::Timeout, "the new ring could not be read in time");
+        let caught_up = timeout_at(deadline, self.shared.topologies.catch_up(told.as_of)).await;
+        caught_up.map_err(|_| late())?.map(drop)
     }
 
-    async fn along_preference(
-        &self,
-        wired: &Wired,
-        request: &v1::Request,
-        position: u64,
-        deadline: Instant,
-    ) -> Result<Routed> {
-        let Some(owner) = wired.topology.ring.owner(position) else {
+    async fn along_preference(&self, wired: &Wired, errand: &mut Errand) -> Result<Routed> {
+        let Some((owner, candidates)) = wired.candidates(errand.position) else {
             let text = "the cluster has no nodes, as far as this process knows";
             return Err(Error::new(Code::NoNodes, text).retry_after(COME_AGAIN));
         };
         let mut failure = None;
         let tries = 1 + self.shared.persistence.max_retries;
-        for node in wired.candidates(position).take(tries) {
-            if failure.is_some() && !self.may_retry(deadline) {
+        for node in candidates.take(tries) {
+            if failure.is_some() && !self.may_retry(errand.deadline) {
                 break;
             }
-            let mut request = request.clone();
-            request.stand_in = node != owner;
-            match self.try_node(wired, node, request, position, deadline).await {
+            errand.request.stand_in = node != owner;
+            match self.try_node(wired, node, errand).await {
                 Next::Return(result) => return Ok(Routed::Answered(result?, node)),
                 Next::Reroute(moved) => return Ok(Routed::Moved(moved)),
                 Next::Elsewhere(error) => failure = Some(error),
             }
         }
         let unreachable = || Error::new(Code::NodeUnavailable, "no node could be reached");
-        Err(failure.unwrap_or_else(unreachable).retry_after(COME_AGAIN))
+        Err(errand.give_up(failure.unwrap_or_else(unreachable)))
     }
 
     fn may_retry(&self, deadline: Instant) -> bool {
@@ -220,133 +217,9 @@ impl Router {
         counter.inc();
         granted
     }
-
-    async fn try_node(
-        &self,
-        wired: &Wired,
-        node: usize,
-        request: v1::Request,
-        position: u64,
-        deadline: Instant,
-    ) -> Next {
-        let started = Instant::now();
-        let wire = &wired.wires[node];
-        let mut bulk = request.value.len() > frame::BULK_OVER;
-        let (verb, conditional) = (request.verb(), request.condition.is_some());
-        let again = (verb == v1::Verb::Get).then(|| request.clone());
-        let mut answer = self.send(wire, wired, request, position, deadline, bulk).await;
-        if let (Answer::Reply(v1::Reply { use_bulk: true, .. }), Some(request)) = (&answer, again) {
-            bulk = true;
-            answer = self.send(wire, wired, request, position, deadline, bulk).await;
-        }
-        let next = self.judge(wired, node, answer);
-        let is_write = verb != v1::Verb::Get;
-        match next {
-            Judged::Done(next) => next,
-            Judged::Unknown(_) if is_write && conditional => Next::Return(Err(Error::new(
-                Code::Timeout,
-                "the node did not answer in time; whether the write was applied is unknown",
-            ))),
-            Judged::Unknown(error) => {
-                if is_write {
-                    let over = started + self.try_timeout(bulk).mul_f64(SETTLE);
-                    sleep_until(over.min(deadline)).await;
-                }
-                Next::Elsewhere(error)
-            }
-        }
-    }
-
-    async fn send(
-        &self,
-        wire: &Wire,
-        wired: &Wired,
-        request: v1::Request,
-        position: u64,
-        deadline: Instant,
-        bulk: bool,
-    ) -> Answer {
-        let try_deadline = (Instant::now() + self.try_timeout(bulk)).min(deadline);
-        let epoch = wired.topology.epoch;
-        let link = if bulk { wire.bulk() } else { wire.small() };
-        link.call(Call { request, epoch, position, try_deadline, deadline }).await
-    }
-
-    fn try_timeout(&self, bulk: bool) -> Duration {
-        let timeout = self.shared.persistence.try_timeout;
-        if bulk { timeout * BULK_TRY_FACTOR } else { timeout }
-    }
-
-    /// What an answer means for the request, and for the node's health.
-    fn judge(&self, wired: &Wired, node: usize, answer: Answer) -> Judged {
-        let wire = &wired.wires[node];
-        let id = &wired.topology.member(node).id;
-        let blame = |why: &str| {
-            if self.shared.health.failed(&wire.health, wired.wires.len(), why) {
-                tracing::warn!(node = %id, why, "node ejected: calls go to the next one meanwhile");
-            }
-        };
-        let unavailable = |text: String| Error::new(Code::NodeUnavailable, text);
-        match answer {
-            Answer::Reply(reply) => {
-                wire.health.succeeded();
-                let error = Error::from_reply(&reply);
-                Judged::Done(Next::Return(error.map_or(Ok(reply), Err)))
-            }
-            Answer::Moved(moved) => {
-                wire.health.succeeded();
-                Judged::Done(Next::Reroute(moved))
-            }
-            Answer::NotStarted(reason) => Judged::Done(Next::Elsewhere(refused(id, reason))),
-            Answer::Unsent(Unsent::Full) => Judged::Done(Next::Elsewhere(Error::new(
-                Code::Overloaded,
-                format!("too much is queued for node {id}"),
-            ))),
-            Answer::Unsent(Unsent::Leaving) => {
-                Judged::Done(Next::Elsewhere(unavailable(format!("node {id} is leaving"))))
-            }
-            Answer::Unsent(Unsent::Unreachable(why)) => {
-                blame(&why);
-                Judged::Done(Next::Elsewhere(unavailable(format!("node {id} can't be reached"))))
-            }
-            Answer::Unsent(Unsent::Expired) => {
-                blame("it takes no more operations");
-                Judged::Done(Next::Elsewhere(timed_out(id)))
-            }
-            Answer::Lost => {
-                blame("the stream broke");
-                Judged::Unknown(unavailable(format!("the connection to node {id} broke")))
-            }
-            Answer::TimedOut => {
-                blame("no answer in time");
-                Judged::Unknown(timed_out(id))
-            }
-        }
-    }
 }
 
 enum Routed {
     Answered(v1::Reply, usize),
     Moved(v1::Moved),
-}
-
-/// An answer, by whether the operation's fate is known.
-enum Judged {
-    Done(Next),
-    Unknown(Error),
-}
-
-fn refused(id: &crate::discovery::NodeId, reason: Reason) -> Error {
-    let (code, why) = match reason {
-        Reason::Overloaded => (Code::Overloaded, "is overloaded"),
-        Reason::Draining => (Code::NodeUnavailable, "is leaving"),
-        Reason::Expired => (Code::Timeout, "got it too late"),
-        Reason::CatchingUp => (Code::NodeUnavailable, "is not up to date with the cluster"),
-        Reason::Unspecified => (Code::NodeUnavailable, "refused it"),
-    };
-    Error::new(code, format!("node {id} {why}"))
-}
-
-fn timed_out(id: &crate::discovery::NodeId) -> Error {
-    Error::new(Code::Timeout, format!("node {id} did not answer in time"))
 }

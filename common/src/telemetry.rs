@@ -218,7 +218,6 @@ mod tests {
         metrics.registry().register("ringway_requests", "Requests", requests.clone());
         requests.inc_by(3);
         let text = metrics.encode().unwrap();
-        assert_eq!(render(metrics.registry()), (METRICS_CONTENT_TYPE, text.clone()));
         assert!(text.contains("ringway_requests_total 3\n"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
         assert_eq!(Metrics::new().encode().unwrap(), "# EOF\n");

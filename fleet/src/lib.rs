@@ -3,6 +3,7 @@
 //! This is the only crate that sees both servers. The harness parts know processes, HTTP and etcd,
 //! but nothing of how a gateway or a node works inside.
 
+pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod etcd;

@@ -17,7 +17,7 @@ use super::generations::Generations;
 /// How long an answer is remembered: the longest that a request, with its retries, may take.
 pub const REMEMBER_FOR: Duration = Duration::from_secs(30);
 
-/// Most answers of a stripe; 57 bytes each and a free place for every one: 7 MB a group. Beyond
+/// Most answers of a stripe. Two tables of 128 places of 65 bytes: at most 4.3 MB a group. Beyond
 /// it the oldest go first.
 const ANSWERS_PER_STRIPE: usize = 224;
 

@@ -29,7 +29,7 @@ impl Group {
     /// Notes when an entry is going to expire.
     pub(super) fn expect_expiry(&self, at_ms: Option<u64>) {
         if let Some(at_ms) = at_ms
-            && at_ms < self.first_expiry_ms.load(Ordering::Relaxed)
+            && at_ms < self.first_expiry_ms.load(Ordering::Acquire)
         {
             self.first_expiry_ms.fetch_min(at_ms, Ordering::AcqRel);
         }

@@ -33,11 +33,13 @@ pub struct Condition {
 
 impl Condition {
     fn holds(&self, there: Option<Version>) -> bool {
-        let present = there.is_some();
-        !(self.if_absent && present)
-            && !(self.if_present && !present)
-            && (self.if_version.is_empty()
-                || there.is_some_and(|version| self.if_version.contains(&version)))
+        match there {
+            None => !self.if_present && self.if_version.is_empty(),
+            Some(version) => {
+                let is_one = self.if_version.is_empty() || self.if_version.contains(&version);
+                !self.if_absent && is_one
+            }
+        }
     }
 }
 
@@ -87,7 +89,8 @@ pub struct Copied<'a> {
 }
 
 impl Group {
-    /// Sets a key. `owned` is asked in the critical section, unless the write was answered before.
+    /// Sets a key. `owned` is asked in the critical section, unless the write was answered before;
+    /// it must not wait, nor call the group.
     ///
     /// # Errors
     /// What `owned` says; `invalid_request` for a key or content type that can't be;
@@ -126,7 +129,8 @@ impl Group {
     }
 
     /// Deletes a key and remembers that, so that no older copy brings it back; also if the key is
-    /// not here, as a copy may be on its way. `created` of the answer is false.
+    /// not here, as a copy may be on its way. `created` of the answer is false. `owned` as in
+    /// [`Group::set`].
     ///
     /// # Errors
     /// What `owned` says; `not_found`; `precondition_failed`.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     NodeService,
-    operation::{Outcome, Sender as OpSender, execute},
+    operation::{Behind, Sender as OpSender, execute},
     stale::MailAge,
 };
 
@@ -147,8 +147,8 @@ impl Stream {
     ) -> Option<Kind> {
         let sender = OpSender { epoch, age, lane: self.lane };
         match execute(&self.node, &request, &sender) {
-            Outcome::Done(kind) => Some(kind),
-            Outcome::Behind => self.defer(id, request, epoch.clone(), age),
+            Ok(kind) => Some(kind),
+            Err(Behind) => self.defer(id, request, epoch.clone(), age),
         }
     }
 
@@ -168,10 +168,7 @@ impl Stream {
             let caught_up = timeout(patience, node.topologies().catch_up(epoch.as_of)).await;
             let sender = OpSender { epoch: &epoch, age, lane };
             let kind = match caught_up {
-                Ok(Ok(_)) => match execute(&node, &request, &sender) {
-                    Outcome::Done(kind) => kind,
-                    Outcome::Behind => refusal(),
-                },
+                Ok(Ok(_)) => execute(&node, &request, &sender).unwrap_or_else(|Behind| refusal()),
                 _ => refusal(),
             };
             permit.send(v1::Op { id, kind: Some(kind) });

@@ -25,13 +25,8 @@ pub(super) struct Sender<'a> {
     pub(super) lane: Lane,
 }
 
-/// What became of an operation.
-pub(super) enum Outcome {
-    /// This is the answer.
-    Done(Kind),
-    /// The sender's ring is newer: catch up and do it again.
-    Behind,
-}
+/// The sender's ring is newer: catch up and do the operation again.
+pub(super) struct Behind;
 
 /// The answer to something this version does not know.
 pub(super) fn unsupported(what: &'static str) -> v1::Reply {
@@ -44,21 +39,21 @@ pub(super) fn not_started(reason: Reason) -> Kind {
 }
 
 /// Does one operation of a stream.
-pub(super) fn execute(node: &NodeService, request: &v1::Request, sender: &Sender<'_>) -> Outcome {
+pub(super) fn execute(node: &NodeService, request: &v1::Request, sender: &Sender<'_>) -> std::result::Result<Kind, Behind> {
     if node.leaving.is_cancelled() {
-        return Outcome::Done(not_started(Reason::Draining));
+        return Ok(not_started(Reason::Draining));
     }
     let is_read = request.verb() == v1::Verb::Get;
     let patience = if is_read { request.budget_ms } else { request.try_ms };
     if sender.age > Duration::from_millis(patience.into()) {
-        return Outcome::Done(not_started(Reason::Expired));
+        return Ok(not_started(Reason::Expired));
     }
     match apply(node, request, sender) {
-        Ok(reply) => Outcome::Done(Kind::Reply(reply)),
-        Err(Failure::Error(error)) => Outcome::Done(Kind::Reply(error.to_reply())),
-        Err(Failure::Refused(Refusal::Moved(moved))) => Outcome::Done(Kind::Moved(moved)),
-        Err(Failure::Refused(Refusal::NotStarted(reason))) => Outcome::Done(not_started(reason)),
-        Err(Failure::Refused(Refusal::Behind)) => Outcome::Behind,
+        Ok(reply) => Ok(Kind::Reply(reply)),
+        Err(Failure::Error(error)) => Ok(Kind::Reply(error.to_reply())),
+        Err(Failure::Refused(Refusal::Moved(moved))) => Ok(Kind::Moved(moved)),
+        Err(Failure::Refused(Refusal::NotStarted(reason))) => Ok(not_started(reason)),
+        Err(Failure::Refused(Refusal::Behind)) => Err(Behind),
     }
 }
 

@@ -4,7 +4,7 @@ use proto::v1;
 use tokio::time::Instant;
 
 use super::{
-    frame::{MAX_BATCH_BYTES, MAX_BATCH_OPS, weight},
+    frame::{MAX_BATCH_BYTES, MAX_BATCH_OPS, request_weight},
     queue::{Queue, Queued},
     slab::{Outstanding, Slab},
 };
@@ -26,16 +26,15 @@ pub(super) fn next(
     let mut bytes = 0;
     while ops.len() < MAX_BATCH_OPS && !slab.is_full() {
         let fits = |queued: &Queued| {
-            let size = queued.call.request.value.len();
+            let size = request_weight(&queued.call.request);
             Some(queued.call.epoch) == epoch && (bytes == 0 || bytes + size <= MAX_BATCH_BYTES)
         };
         if !queue.front().is_some_and(fits) {
             break;
         }
         let Some(queued) = queue.pop() else { break };
-        let op = depart(queued, slab, now);
-        bytes += op.kind.as_ref().map_or(0, weight);
-        ops.push(op);
+        bytes += request_weight(&queued.call.request);
+        ops.push(depart(queued, slab, now));
     }
     if ops.is_empty() {
         return None;

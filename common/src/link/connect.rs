@@ -25,6 +25,8 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 pub(super) struct Open {
     pub(super) outbound: mpsc::Sender<v1::Batch>,
     pub(super) inbound: Streaming<v1::Batch>,
+    /// What came with the Hello; a node that is leaving may say so at once.
+    pub(super) first: v1::Batch,
 }
 
 /// Waits until the transport takes another batch. False: it takes no more.
@@ -65,7 +67,7 @@ async fn exchange_hellos(setup: &Setup) -> Result<Open, String> {
     let first = inbound.message().await.map_err(|status| status.message().to_owned())?;
     let hello = first.as_ref().and_then(|batch| batch.hello.as_ref());
     frame::check_answer(&setup.identity, &setup.peer, hello).map_err(|error| error.to_string())?;
-    Ok(Open { outbound, inbound })
+    Ok(Open { outbound, inbound, first: first.unwrap_or_default() })
 }
 
 /// The first batch: who we are, and whom we believe to reach.

@@ -18,8 +18,11 @@ pub const MAX_VALUE_BYTES: usize = 64 << 20;
 pub const MAX_MESSAGE_BYTES: usize = MAX_VALUE_BYTES + (64 << 10);
 /// The protocol versions spoken here.
 pub const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=1;
-/// What an operation weighs besides its key and value.
-const OP_OVERHEAD: usize = 64;
+/// What an operation weighs besides its strings and value: its tags, lengths and numbers, and its
+/// part of what surrounds a batch. At least what they take, so that bounds hold on the wire.
+const OP_OVERHEAD: usize = 128;
+/// What one of a condition's versions takes.
+const VERSION_BYTES: usize = 18;
 
 /// A Hello was not what it had to be. The text says which field and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,14 +119,20 @@ pub fn uuid_of(bytes: &[u8]) -> Uuid {
 
 /// About how many bytes an operation takes in a batch.
 pub fn weight(op: &v1::op::Kind) -> usize {
-    OP_OVERHEAD
-        + match op {
-            v1::op::Kind::Request(request) => {
-                request.key.len() + request.group.len() + request.value.len()
-            }
-            v1::op::Kind::Reply(reply) => reply.value.len() + reply.message.len(),
-            _ => 0,
+    match op {
+        v1::op::Kind::Request(request) => request_weight(request),
+        v1::op::Kind::Reply(reply) => {
+            OP_OVERHEAD + reply.value.len() + reply.message.len() + reply.content_type.len()
         }
+        _ => OP_OVERHEAD,
+    }
+}
+
+/// The same for a request that is not in its frame yet.
+pub(super) fn request_weight(request: &v1::Request) -> usize {
+    let versions = request.condition.as_ref().map_or(0, |condition| condition.if_version.len());
+    let names = request.key.len() + request.group.len() + request.content_type.len();
+    OP_OVERHEAD + names + versions * VERSION_BYTES + request.value.len()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! A read joins only an operation that is still here, never one that is encoded already: a read
 //! that starts after a write was acknowledged must not be answered by one from before it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use proto::v1;
 use tokio::{sync::oneshot, time::Instant};
@@ -16,6 +16,11 @@ const MAX_QUEUED: usize = 4096;
 const MAX_QUEUED_BYTES: usize = 96 << 20;
 /// How far back a read looks for another one it could join.
 const JOIN_WINDOW: usize = 64;
+
+/// Reads that join one operation, at most; the next one starts another.
+const MAX_JOINED: usize = 1024;
+/// How much longer than the operation a read that joins it may be willing to wait.
+const JOIN_SLACK: Duration = Duration::from_millis(20);
 
 /// Everyone who gets the answer of one operation.
 pub(super) struct Waiters {
@@ -47,6 +52,19 @@ pub(super) struct Queued {
     pub(super) waiters: Waiters,
 }
 
+impl Queued {
+    /// Whether a read may join this one: the answer is the same, and comes about when it should.
+    /// Whoever joins shares the deadlines; they must neither outlast its own nor end long before.
+    fn takes_in(&self, call: &Call) -> bool {
+        let in_time =
+            |own: Instant, other: Instant| own <= other && other.duration_since(own) <= JOIN_SLACK;
+        same_read(&self.call, call)
+            && in_time(self.call.try_deadline, call.try_deadline)
+            && in_time(self.call.deadline, call.deadline)
+            && self.waiters.joined.len() < MAX_JOINED
+    }
+}
+
 /// The operations that have not left yet, oldest first.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -64,7 +82,7 @@ impl Queue {
         let Submission { call, answer } = submission;
         if call.request.verb == v1::Verb::Get as i32
             && let Some(same) =
-                self.waiting.iter_mut().rev().take(JOIN_WINDOW).find(|q| same_read(&q.call, &call))
+                self.waiting.iter_mut().rev().take(JOIN_WINDOW).find(|q| q.takes_in(&call))
         {
             same.waiters.joined.push(answer);
             return;
@@ -157,6 +175,33 @@ mod tests {
         one.waiters.answer(Answer::Lost);
         assert!(matches!(a_answer.try_recv(), Ok(Answer::Lost)));
         assert!(matches!(b_answer.try_recv(), Ok(Answer::Lost)));
+    }
+
+    #[test]
+    fn a_read_joins_only_one_that_ends_when_it_would_itself() {
+        for (more, less) in [(JOIN_SLACK * 2, Duration::ZERO), (Duration::ZERO, JOIN_SLACK)] {
+            let mut queue = Queue::default();
+            let (a, _a) = submission(v1::Verb::Get, "k");
+            let (mut b, _b) = submission(v1::Verb::Get, "k");
+            b.call.deadline = a.call.deadline + more - less;
+            queue.push(a);
+            queue.push(b);
+            assert!(queue.pop().is_some() && queue.pop().is_some());
+        }
+    }
+
+    #[test]
+    fn so_many_join_and_the_next_starts_another() {
+        let mut queue = Queue::default();
+        let now = Instant::now();
+        let mut answers = Vec::new();
+        for _ in 0..MAX_JOINED + 2 {
+            let (mut s, answered) = submission(v1::Verb::Get, "k");
+            (s.call.try_deadline, s.call.deadline) = (now, now);
+            queue.push(s);
+            answers.push(answered);
+        }
+        assert!(queue.pop().is_some() && queue.pop().is_some() && queue.is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 use super::{
     Answer, IDLE_CLOSE, Identity, Peer, Submission, Unsent, batch,
@@ -93,13 +93,16 @@ impl Task {
             v1::Lane::Small => MAX_OUTSTANDING,
             v1::Lane::Bulk => MAX_OUTSTANDING_BULK,
         };
+        let Open { outbound, inbound, first } = open;
         let mut stream = Stream {
-            open,
+            outbound,
+            inbound,
             slab: Slab::new(limit),
             cancels: Vec::new(),
             leaving: false,
             last_work: Instant::now(),
         };
+        stream.receive(first);
         if let End::Broken = self.pump(&mut stream).await {
             tracing::debug!(peer = %self.setup.peer.id, "link ended by the node");
         }
@@ -113,6 +116,10 @@ impl Task {
         loop {
             if stream.leaving {
                 self.queue.refuse_all(&Unsent::Leaving);
+                // Nothing more will come: the node ends when this side has.
+                if stream.slab.is_empty() {
+                    return End::Idle;
+                }
             }
             stream.flush(&mut self.queue);
             let blocked = stream.blocked(&self.queue);
@@ -123,7 +130,12 @@ impl Task {
             }
             tokio::select! {
                 biased;
-                received = stream.open.inbound.message() => match received {
+                // First, because deadlines must be kept on a busy link too; it is rarely ready.
+                now = self.tick.tick(), if !idle => {
+                    self.queue.sweep(now);
+                    stream.cancels.extend(stream.slab.sweep(now));
+                }
+                received = stream.inbound.message() => match received {
                     Ok(Some(batch)) => stream.receive(batch),
                     ended => return self.stream_ended(ended),
                 },
@@ -133,13 +145,9 @@ impl Task {
                     taken.drain(..).for_each(|submission| self.queue.push(submission));
                 }
                 // Space again: the next turn of the loop fills it.
-                writable = connect::writable(&stream.open.outbound), if blocked => if !writable {
+                writable = connect::writable(&stream.outbound), if blocked => if !writable {
                     return End::Broken;
                 },
-                now = self.tick.tick(), if !idle => {
-                    self.queue.sweep(now);
-                    stream.cancels.extend(stream.slab.sweep(now));
-                }
                 () = sleep_until(stream.last_work + IDLE_CLOSE), if idle => return End::Idle,
             }
         }
@@ -155,7 +163,8 @@ impl Task {
 
 /// An open stream and what is outstanding on it.
 struct Stream {
-    open: Open,
+    outbound: mpsc::Sender<v1::Batch>,
+    inbound: Streaming<v1::Batch>,
     slab: Slab,
     cancels: Vec<u64>,
     leaving: bool,
@@ -166,7 +175,7 @@ impl Stream {
     /// Sends batches for as long as there is something to send and room for it.
     fn flush(&mut self, queue: &mut Queue) {
         while !queue.is_empty() || !self.cancels.is_empty() {
-            let Ok(permit) = self.open.outbound.try_reserve() else { return };
+            let Ok(permit) = self.outbound.try_reserve() else { return };
             match batch::next(queue, &mut self.slab, &mut self.cancels, Instant::now()) {
                 Some(batch) => permit.send(batch),
                 None => return,
@@ -174,10 +183,11 @@ impl Stream {
         }
     }
 
-    /// Whether something could leave if the transport took it.
+    /// Whether something could leave if the transport took it. (A transport that has gone has
+    /// room, but takes nothing.)
     fn blocked(&self, queue: &Queue) -> bool {
         let has_work = !self.cancels.is_empty() || (!queue.is_empty() && !self.slab.is_full());
-        has_work && self.open.outbound.capacity() == 0
+        has_work && (self.outbound.capacity() == 0 || self.outbound.is_closed())
     }
 
     fn receive(&mut self, batch: v1::Batch) {

@@ -82,18 +82,19 @@ pub fn version_of(reply: &v1::Reply) -> Version {
 
 /// Gives unconditional writes a name, so that a repeated one is applied once.
 pub(super) struct OpIds {
-    link: Uuid,
+    /// A UUID's bytes, shared by all requests.
+    link: Bytes,
     next: AtomicU64,
 }
 
 impl OpIds {
     pub(super) fn new() -> Self {
-        Self { link: Uuid::new_v4(), next: AtomicU64::new(1) }
+        Self { link: wire_uuid(Uuid::new_v4()), next: AtomicU64::new(1) }
     }
 
     pub(super) fn name(&self, request: &mut v1::Request) {
         if request.verb() != v1::Verb::Get && request.condition.is_none() {
-            request.op_link = wire_uuid(self.link);
+            request.op_link = self.link.clone();
             request.op_seq = self.next.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    iter, mem, ptr,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
@@ -46,21 +47,23 @@ impl Wire {
 /// One topology, wired: `wires[i]` leads to member `i`.
 pub(super) struct Wired {
     pub(super) topology: Arc<Topology>,
-    pub(super) wires: Vec<Wire>,
+    pub(super) wires: Arc<[Wire]>,
 }
 
 impl Wired {
-    /// The nodes to try, in order: those of the preference list that are called at present, or
-    /// all of them when none is.
-    pub(super) fn candidates(&self, position: u64) -> impl Iterator<Item = usize> {
+    /// The owner, and the nodes to try in order: those of the preference list that are called at
+    /// present, or all of them when none is. `None` when nobody owns anything.
+    pub(super) fn candidates(&self, position: u64) -> Option<(usize, impl Iterator<Item = usize>)> {
         let callable = |&node: &usize| {
             self.wires[node].health.callable()
                 && self.topology.member(node).state != NodeState::Draining
         };
-        let mut preferred = self.topology.ring.preference(position).filter(callable).peekable();
+        let mut others = self.topology.preference(position);
+        let owner = others.next()?;
+        let mut preferred = iter::once(owner).chain(others).filter(callable).peekable();
         let nobody = preferred.peek().is_none();
-        let rest = nobody.then(|| self.topology.ring.preference(position));
-        preferred.chain(rest.into_iter().flatten())
+        let rest = nobody.then(|| self.topology.preference(position));
+        Some((owner, preferred.chain(rest.into_iter().flatten())))
     }
 }
 
@@ -74,7 +77,7 @@ pub(super) struct Wiring {
 
 impl Wiring {
     pub(super) fn new(identity: Identity, runtime: Handle) -> Self {
-        let nowhere = Wired { topology: Arc::new(Topology::empty()), wires: Vec::new() };
+        let nowhere = Wired { topology: Arc::new(Topology::empty()), wires: Arc::new([]) };
         Self { current: ArcSwap::from_pointee(nowhere), links: Mutex::default(), identity, runtime }
     }
 
@@ -84,30 +87,39 @@ impl Wiring {
         if Arc::ptr_eq(&current.topology, &topology) {
             return current;
         }
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let wire = |member: &NodeRecord| Wire {
-            links: self.links_to(&mut links, member),
-            // Asked anew each time: a node that left and came back has a new record.
-            health: health.of(member),
+        // Revisions that change no member share the members, so this is the usual case.
+        let same_members = ptr::eq(current.topology.members(), topology.members());
+        let wires = if same_members {
+            Arc::clone(&current.wires)
+        } else {
+            self.wire(topology.members(), health)
         };
-        let wires: Vec<_> = topology.members().iter().map(wire).collect();
-        links.retain(|_, kept| wires.iter().any(|wire| Arc::ptr_eq(kept, &wire.links)));
         let wired = Arc::new(Wired { topology, wires });
         self.current.store(Arc::clone(&wired));
         wired
     }
 
-    fn links_to(&self, links: &mut HashMap<Peer, Arc<Links>>, member: &NodeRecord) -> Arc<Links> {
-        let peer = Peer {
-            id: member.id.to_string(),
-            instance: member.instance,
-            address: member.grpc.clone(),
+    /// Finds or makes the links to all members, and lets go of the others.
+    fn wire(&self, members: &[NodeRecord], health: &HealthTable) -> Arc<[Wire]> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = mem::take(&mut *links);
+        let wire = |member: &NodeRecord| {
+            let peer = Peer {
+                id: member.id.to_string(),
+                instance: member.instance,
+                address: member.grpc.clone(),
+            };
+            let kept = before.remove(&peer).unwrap_or_else(|| self.links_to(&peer));
+            links.insert(peer, Arc::clone(&kept));
+            // Asked anew each time: a node that left and came back has a new record.
+            Wire { links: kept, health: health.of(member) }
         };
+        members.iter().map(wire).collect()
+    }
+
+    fn links_to(&self, peer: &Peer) -> Arc<Links> {
         let (runtime, identity) = (self.runtime.clone(), self.identity.clone());
-        let fresh = || {
-            let small = Link::spawn(&runtime, identity.clone(), peer.clone(), Lane::Small);
-            Arc::new(Links { small, bulk: OnceLock::new(), peer: peer.clone(), identity, runtime })
-        };
-        Arc::clone(links.entry(peer.clone()).or_insert_with(fresh))
+        let small = Link::spawn(&runtime, identity.clone(), peer.clone(), Lane::Small);
+        Arc::new(Links { small, bulk: OnceLock::new(), peer: peer.clone(), identity, runtime })
     }
 }

@@ -270,6 +270,12 @@ async fn an_unanswered_renewal_is_noticed_and_the_node_comes_back() {
     let registration = cut.register(a.clone());
     let revision = until_registered(&registration).await;
     until_seen(&*near, &a).await;
+    // One lease runs out: meanwhile the other has been renewed more than once.
+    let b = node(B);
+    let crashed = near.register(b.clone());
+    until_seen(&*near, &b).await;
+    drop(crashed);
+    until_view(&*near, |view| ids(view) == [A]).await;
 
     gate.stall();
     let began = Instant::now();

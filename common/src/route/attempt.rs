@@ -1,0 +1,166 @@
+//! One try: asking one node once, and what its answer means for the request and for the node.
+
+use std::time::Duration;
+
+use proto::v1::{self, not_started::Reason};
+use tokio::time::{Instant, sleep_until};
+
+use super::{COME_AGAIN, Router, wired::Wired};
+use crate::{
+    discovery::NodeId,
+    error::{Code, Error, Result},
+    link::{Answer, Call, Unsent, frame},
+};
+
+/// How much longer than a small try one on the bulk lane may take.
+const BULK_TRY_FACTOR: u32 = 4;
+/// How much longer than its try a write waits before it is sent elsewhere: what is still on its
+/// way by then is refused by its receiver as stale.
+const SETTLE: f64 = 1.1;
+
+/// What to do after a try.
+pub(super) enum Next {
+    Return(Result<v1::Reply>),
+    /// The ring has moved on: look it up again.
+    Reroute(v1::Moved),
+    /// Try the next node; the error is for when there is none.
+    Elsewhere(Error),
+}
+
+/// An answer, by whether the operation's fate is known.
+enum Judged {
+    Done(Next),
+    Unknown(Error),
+}
+
+/// One request on its way.
+pub(super) struct Errand {
+    pub(super) request: v1::Request,
+    pub(super) position: u64,
+    pub(super) deadline: Instant,
+    /// Set once a try may have applied the write: later refusals must not deny that.
+    pub(super) unknown: Option<Error>,
+}
+
+impl Errand {
+    /// What to tell the caller when nobody could be made to answer.
+    pub(super) fn give_up(&mut self, last: Error) -> Error {
+        self.unknown.take().unwrap_or(last).retry_after(COME_AGAIN)
+    }
+}
+
+impl Router {
+    /// Asks one node once, or twice if the value turns out to be large.
+    pub(super) async fn try_node(&self, wired: &Wired, node: usize, errand: &mut Errand) -> Next {
+        let started = Instant::now();
+        let is_read = errand.request.verb() == v1::Verb::Get;
+        let mut bulk = errand.request.value.len() > frame::BULK_OVER;
+        let mut answer = self.send(wired, node, errand, bulk).await;
+        if is_read && matches!(&answer, Answer::Reply(reply) if reply.use_bulk) {
+            bulk = true;
+            answer = self.send(wired, node, errand, bulk).await;
+        }
+        match self.judge(wired, node, answer) {
+            Judged::Done(next) => next,
+            Judged::Unknown(error) if is_read => Next::Elsewhere(error),
+            Judged::Unknown(_) if errand.request.condition.is_some() => {
+                Next::Return(Err(outcome_unknown()))
+            }
+            Judged::Unknown(error) => {
+                errand.unknown = Some(outcome_unknown());
+                let over = started + self.try_timeout(bulk).mul_f64(SETTLE);
+                sleep_until(over.min(errand.deadline)).await;
+                Next::Elsewhere(error)
+            }
+        }
+    }
+
+    async fn send(&self, wired: &Wired, node: usize, errand: &Errand, bulk: bool) -> Answer {
+        let Errand { request, position, deadline, .. } = errand;
+        let wire = &wired.wires[node];
+        let link = if bulk { wire.bulk() } else { wire.small() };
+        let call = Call {
+            request: request.clone(),
+            epoch: wired.topology.epoch,
+            position: *position,
+            try_deadline: (Instant::now() + self.try_timeout(bulk)).min(*deadline),
+            deadline: *deadline,
+        };
+        link.call(call).await
+    }
+
+    fn try_timeout(&self, bulk: bool) -> Duration {
+        let timeout = self.shared.persistence.try_timeout;
+        if bulk { timeout * BULK_TRY_FACTOR } else { timeout }
+    }
+
+    /// What an answer means for the request, and for the node's health.
+    fn judge(&self, wired: &Wired, node: usize, answer: Answer) -> Judged {
+        let wire = &wired.wires[node];
+        let id = &wired.topology.member(node).id;
+        let blame = |why: &str| {
+            if self.shared.health.failed(&wire.health, wired.wires.len(), why) {
+                tracing::warn!(node = %id, why, "node ejected: calls go to the next one meanwhile");
+            }
+        };
+        let unavailable = |text: String| Error::new(Code::NodeUnavailable, text);
+        match answer {
+            Answer::Reply(reply) => {
+                wire.health.succeeded();
+                let error = Error::from_reply(&reply);
+                Judged::Done(Next::Return(error.map_or(Ok(reply), Err)))
+            }
+            Answer::Moved(moved) => {
+                wire.health.succeeded();
+                Judged::Done(Next::Reroute(moved))
+            }
+            Answer::NotStarted(reason) => {
+                wire.health.succeeded();
+                Judged::Done(Next::Elsewhere(refused(id, reason)))
+            }
+            Answer::Unsent(Unsent::Full) => Judged::Done(Next::Elsewhere(Error::new(
+                Code::Overloaded,
+                format!("too much is queued for node {id}"),
+            ))),
+            Answer::Unsent(Unsent::Leaving) => {
+                Judged::Done(Next::Elsewhere(unavailable(format!("node {id} is leaving"))))
+            }
+            Answer::Unsent(Unsent::Unreachable(why)) => {
+                blame(&why);
+                Judged::Done(Next::Elsewhere(unavailable(format!("node {id} can't be reached"))))
+            }
+            Answer::Unsent(Unsent::Expired) => {
+                blame("it takes no more operations");
+                Judged::Done(Next::Elsewhere(timed_out(id)))
+            }
+            Answer::Lost => {
+                blame("the stream broke");
+                Judged::Unknown(unavailable(format!("the connection to node {id} broke")))
+            }
+            Answer::TimedOut => {
+                blame("no answer in time");
+                Judged::Unknown(timed_out(id))
+            }
+        }
+    }
+}
+
+fn refused(id: &NodeId, reason: Reason) -> Error {
+    let (code, why) = match reason {
+        Reason::Overloaded => (Code::Overloaded, "is overloaded"),
+        Reason::Draining => (Code::NodeUnavailable, "is leaving"),
+        Reason::Expired => (Code::Timeout, "got it too late"),
+        Reason::CatchingUp => (Code::NodeUnavailable, "is not up to date with the cluster"),
+        Reason::Unspecified => (Code::NodeUnavailable, "refused it"),
+    };
+    Error::new(code, format!("node {id} {why}"))
+}
+
+fn timed_out(id: &NodeId) -> Error {
+    Error::new(Code::Timeout, format!("node {id} did not answer in time"))
+}
+
+fn outcome_unknown() -> Error {
+    let text = "the node did not answer in time; whether the write was applied is unknown";
+    Error::new(Code::Timeout, text)
+}

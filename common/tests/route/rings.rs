@@ -1,0 +1,127 @@
+//! Rings that change under a router, and links that stay.
+
+use common::error::Code;
+use proto::v1::{self, op::Kind};
+use tokio::time::Instant;
+
+use crate::{
+    TRY,
+    fake_node::{FakeNode, soon},
+    fleet::*,
+};
+
+fn moved(as_of: u64) -> Kind {
+    let epoch = v1::Epoch {
+        generation: GENERATION.into_bytes().to_vec().into(),
+        as_of,
+        ..Default::default()
+    };
+    Kind::Moved(v1::Moved { owner: "n2".to_owned(), epoch: Some(epoch) })
+}
+
+/// Three nodes of which two are members, and a key that moves from `n0` to the third.
+async fn growing() -> (Fleet, common::key::Key) {
+    let fleet = Fleet::new(3).await;
+    let of_three = fleet.topologies().load();
+    fleet.publish(2, 0..2).await;
+    let of_two = fleet.topologies().load();
+    let owner = |topology: &common::topology::Topology, key: &str| {
+        topology.owner("default", key).unwrap().0
+    };
+    let key = fleet.key_where(|key| owner(&of_two, key) == 0 && owner(&of_three, key) == 2);
+    (fleet, key)
+}
+
+#[tokio::test]
+async fn a_node_that_knows_a_newer_ring_makes_the_router_read_it() {
+    let (fleet, key) = growing().await;
+    fleet.on(0, |_| Some(moved(9)));
+    fleet.discovery.hold_ahead(fleet.view(9, 0..3));
+    assert_eq!(fleet.get(&key).await.unwrap(), 2);
+    assert_eq!(fleet.discovery.caught_up(), [9]);
+    let seen: Vec<_> = fleet.seen().iter().map(|s| (s.node, s.request.stand_in, s.as_of)).collect();
+    assert_eq!(seen, [(0, false, 2), (2, false, 9)]);
+    assert_eq!(fleet.shared.metrics.retries(), 0, "that is no retry");
+}
+
+#[tokio::test]
+async fn a_ring_that_is_known_by_then_is_not_read_again() {
+    let (mut fleet, key) = growing().await;
+    // A life of the owner that answers by hand.
+    fleet.nodes[0] = FakeNode::start("n0").await;
+    fleet.publish(3, 0..2).await;
+    let (router, ask) = (fleet.router.clone(), get(&key));
+    let call = tokio::spawn(async move { router.call(ask, Instant::now() + LONG).await });
+    let mut stream = fleet.nodes[0].stream().await;
+    let op = stream.op().await;
+    fleet.publish(9, 0..3).await;
+    stream.answer(op.id, moved(9)).await;
+    assert_eq!(soon("an answer", call).await.unwrap().unwrap().node, 2);
+    assert!(fleet.discovery.caught_up().is_empty());
+}
+
+#[tokio::test]
+async fn nodes_that_do_not_agree_make_it_unavailable() {
+    let (fleet, key) = growing().await;
+    fleet.on(0, |_| Some(moved(9)));
+    fleet.on(2, |_| Some(moved(9)));
+    fleet.discovery.hold_ahead(fleet.view(9, 0..3));
+    let error = fleet.get(&key).await.unwrap_err();
+    assert_eq!(error.code(), Code::NodeUnavailable);
+    assert!(error.retry_hint().is_some());
+    assert_eq!(fleet.asked(), [(0, false), (2, false)]);
+}
+
+#[tokio::test]
+async fn catching_up_keeps_the_deadline() {
+    let (fleet, key) = growing().await;
+    fleet.on(0, |_| Some(moved(9)));
+    let started = Instant::now();
+    let error = fleet.call_within(get(&key), TRY).await.unwrap_err();
+    assert_eq!(error.code(), Code::Timeout);
+    assert!(started.elapsed() >= TRY);
+    assert_eq!(fleet.discovery.caught_up(), [9]);
+}
+
+/// Reads a key of each of these nodes.
+async fn visit(fleet: &Fleet, nodes: &[usize]) {
+    for &node in nodes {
+        let topology = fleet.topologies().load();
+        let id = fleet.record(node).id;
+        let index = topology.index_of(&id).unwrap();
+        assert_eq!(fleet.get(&fleet.key(&[index])).await.unwrap(), index);
+    }
+}
+
+#[tokio::test]
+async fn links_stay_while_their_nodes_do() {
+    let fleet = Fleet::new(3).await;
+    visit(&fleet, &[0, 1, 2]).await;
+    // Only the revision moves.
+    fleet.publish(2, 0..3).await;
+    visit(&fleet, &[0, 1, 2]).await;
+    assert!(fleet.seen()[3..].iter().all(|seen| seen.as_of == 2));
+    // One leaves: it loses its link, the others keep theirs.
+    fleet.publish(3, [0, 2]).await;
+    visit(&fleet, &[0, 2]).await;
+    eventually("the link to end", || fleet.nodes[1].open() == 0).await;
+    assert!(fleet.seen().iter().all(|seen| seen.as_of == 3 && seen.node != 1));
+    // It comes back.
+    fleet.publish(4, 0..3).await;
+    visit(&fleet, &[0, 1, 2]).await;
+    let opened: Vec<_> = fleet.nodes.iter().map(|node| (node.opened(), node.open())).collect();
+    assert_eq!(opened, [(1, 1), (2, 1), (1, 1)]);
+}
+
+#[tokio::test]
+async fn another_life_of_a_node_gets_another_link() {
+    let mut fleet = Fleet::new(2).await;
+    visit(&fleet, &[0, 1]).await;
+    let mut old = std::mem::replace(&mut fleet.nodes[0], FakeNode::start("n0").await);
+    fleet.serve(0);
+    fleet.publish(2, 0..2).await;
+    visit(&fleet, &[0, 1]).await;
+    eventually("the old link to end", || old.open() == 0).await;
+    assert_eq!((fleet.nodes[0].opened(), fleet.nodes[1].opened(), old.opened()), (1, 1, 1));
+    old.kill().await;
+}
