@@ -53,6 +53,8 @@ pub(crate) fn app(worker: Arc<Worker>) -> Router {
     let cache = get(cache::get).put(cache::put).post(cache::put).delete(cache::delete);
     Router::new()
         .route("/api/cache", cache.clone())
+        // The path form without anything, which is refused like one with a part missing.
+        .route("/api/cache/", cache.clone())
         .route("/api/cache/{*target}", cache)
         .route("/api/nodes", get(nodes::list))
         .route("/api/ring", get(ring::lookup))

@@ -192,20 +192,39 @@ impl Group {
         now: Duration,
         owned: impl FnOnce() -> Result<Authority, E>,
     ) -> Result<Found, E> {
+        self.get_up_to(usize::MAX, key, now, owned)
+    }
+
+    /// As [`Group::get`], for a caller that can take values of up to `most` bytes. A larger one is
+    /// found as well, but does not count as a hit: it will be read again, and counts then.
+    ///
+    /// # Errors
+    /// As [`Group::get`].
+    pub fn get_up_to<E>(
+        &self,
+        most: usize,
+        key: &str,
+        now: Duration,
+        owned: impl FnOnce() -> Result<Authority, E>,
+    ) -> Result<Found, E> {
         let slot = self.slots.of(key);
         let there = self.store.get(slot, key);
         match there {
-            Some(entry) if !self.is_expired(&entry, now) => Ok(Found::Hit(self.hit(entry, now))),
+            Some(entry) if !self.is_expired(&entry, now) => {
+                Ok(Found::Hit(self.hit(entry, most, now)))
+            }
             None if self.origin.is_none() => {
                 self.counters.misses.add();
                 Ok(Found::Absent)
             }
-            _ => self.miss(slot, key, now, owned),
+            _ => self.miss(slot, most, key, now, owned),
         }
     }
 
-    fn hit(&self, entry: Stored, now: Duration) -> Item {
-        self.counters.hits.add();
+    fn hit(&self, entry: Stored, most: usize, now: Duration) -> Item {
+        if entry.value_len() <= most {
+            self.counters.hits.add();
+        }
         if !self.definition.idle.is_zero() {
             entry.touch(now);
         }
@@ -217,6 +236,7 @@ impl Group {
     fn miss<E>(
         &self,
         slot: u64,
+        most: usize,
         key: &str,
         now: Duration,
         owned: impl FnOnce() -> Result<Authority, E>,
@@ -225,7 +245,7 @@ impl Group {
         let before = self.store.get(slot, key);
         if let Some(entry) = &before {
             if !self.is_expired(entry, now) {
-                return Ok(Found::Hit(self.hit(entry.clone(), now)));
+                return Ok(Found::Hit(self.hit(entry.clone(), most, now)));
             }
             self.store.remove_if(slot, &|held| held.is_of(key));
         }

@@ -1,6 +1,6 @@
 //! `/api/cache`: one key's value, read, written or deleted.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::Body,
@@ -9,6 +9,7 @@ use axum::{
 };
 use bytes::Bytes;
 use common::{error::Result, route::Write};
+use futures_util::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use proto::v1::Source;
 use tokio::time::Instant;
@@ -46,14 +47,14 @@ async fn read(worker: &Worker, uri: &Uri, started: Instant) -> Result<Entry> {
 
 fn found(entry: Entry, headers: &HeaderMap) -> Response {
     let unchanged = not_modified(headers, entry.version);
-    let value = if unchanged { Bytes::new() } else { entry.value };
-    let mut response = Response::new(Body::from(value));
+    let body = if unchanged { no_body() } else { Body::from(entry.value) };
+    let mut response = Response::new(body);
     let fields = response.headers_mut();
     fields.reserve(6);
     fields.insert(header::ETAG, etag(entry.version));
     fields.insert(header::AGE, HeaderValue::from(entry.age.as_secs()));
     if let Some(ttl) = entry.ttl {
-        fields.insert(header::CACHE_CONTROL, max_age(ttl));
+        fields.insert(header::CACHE_CONTROL, max_age(entry.age, ttl));
     }
     fields.insert(STATUS, cache_status(entry.source));
     if unchanged {
@@ -64,8 +65,17 @@ fn found(entry: Entry, headers: &HeaderMap) -> Response {
     response
 }
 
-fn max_age(ttl: Duration) -> HeaderValue {
-    HeaderValue::from_str(&format!("max-age={}", ttl.as_secs()))
+/// A body without a length, or HEAD would be answered `Content-Length: 0`, which caches take for
+/// the length of the value they hold (RFC 9110, 8.6).
+fn no_body() -> Body {
+    Body::from_stream(stream::empty::<std::result::Result<Bytes, Infallible>>())
+}
+
+/// The time from when the entry was stored: whoever reads it takes `Age` off (RFC 9111, 4.2).
+fn max_age(age: Duration, ttl_left: Duration) -> HeaderValue {
+    // Each rounded down, as `Age` is, so that what is left is never more than it really is.
+    let seconds = age.as_secs().saturating_add(ttl_left.as_secs());
+    HeaderValue::from_str(&format!("max-age={seconds}"))
         .unwrap_or(HeaderValue::from_static("no-cache"))
 }
 

@@ -35,8 +35,10 @@ pub(crate) fn not_modified(headers: &HeaderMap, version: Version) -> bool {
 /// The condition a write carries, if any.
 pub(crate) fn of_write(headers: &HeaderMap) -> Result<Option<Condition>> {
     let mut condition = Condition::default();
-    for tag in tags(headers, &header::IF_NONE_MATCH) {
-        if tag != "*" {
+    if headers.contains_key(header::IF_NONE_MATCH) {
+        let mut tags = tags(headers, &header::IF_NONE_MATCH).peekable();
+        // A condition that can't be read is no reason to write without one.
+        if tags.peek().is_none() || tags.any(|tag| tag != "*") {
             let text = "If-None-Match of a write takes only *, which means: absent from the cache";
             return Err(Error::new(Code::InvalidRequest, text));
         }
@@ -110,5 +112,7 @@ mod tests {
         assert_eq!(code(header::IF_MATCH, "\"x\""), Err(Code::PreconditionFailed));
         assert_eq!(code(header::IF_MATCH, ""), Err(Code::PreconditionFailed));
         assert_eq!(code(header::IF_NONE_MATCH, "\"x\""), Err(Code::InvalidRequest));
+        assert_eq!(code(header::IF_NONE_MATCH, ""), Err(Code::InvalidRequest));
+        assert_eq!(code(header::IF_NONE_MATCH, "\u{e9}"), Err(Code::InvalidRequest));
     }
 }

@@ -1,5 +1,7 @@
 //! `GET /api/ring?group=&key=`: who owns a key.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::State,
@@ -14,6 +16,9 @@ use super::{
     nodes::{EpochView, digest},
     target,
 };
+
+/// When to ask again if there are no nodes.
+const COME_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 struct Place {
@@ -39,7 +44,8 @@ pub(super) async fn lookup(State(worker): AppState, uri: Uri) -> Response {
     let mut preferred =
         topology.ring.preference(position).map(|node| topology.member(node).id.to_string());
     let Some(owner) = preferred.next() else {
-        return worker.refuse(&Error::new(Code::NoNodes, worker.process.readiness().problem()));
+        let none = Error::new(Code::NoNodes, worker.process.readiness().problem());
+        return worker.refuse(&none.retry_after(COME_AGAIN));
     };
     Json(Place {
         group: target.group.into_string(),

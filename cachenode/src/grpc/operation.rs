@@ -151,14 +151,16 @@ fn get(
 ) -> std::result::Result<v1::Reply, Failure> {
     let Moment { topology, now, .. } = sender.moment;
     let allowed = authority(node, topology, request, sender)?;
-    let (item, source) = match group.get(&request.key, *now, || Ok::<_, Failure>(allowed))? {
+    let most = if sender.lane == Lane::Small { BULK_OVER } else { usize::MAX };
+    let found = group.get_up_to(most, &request.key, *now, || Ok::<_, Failure>(allowed))?;
+    let (item, source) = match found {
         Found::Hit(item) => (item, v1::Source::Hit),
         Found::Loaded(item) => (item, v1::Source::Loaded),
         Found::Absent => {
             return Err(Error::new(Code::NotFound, "the group has no such key").into());
         }
     };
-    if item.entry.value_len() > BULK_OVER && sender.lane == Lane::Small {
+    if item.entry.value_len() > most {
         return Ok(v1::Reply { use_bulk: true, ..Default::default() });
     }
     Ok(value_reply(&item, source))

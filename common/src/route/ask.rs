@@ -43,8 +43,7 @@ impl Ask {
         let Self(mut request) = Self::new(v1::Verb::Set, group, key);
         request.value = write.value;
         request.content_type = write.content_type;
-        // A time to live below the wire's resolution must not become "the group's own".
-        request.ttl_ms = write.ttl.map_or(0, |ttl| (ttl.as_millis() as u64).max(1));
+        request.ttl_ms = write.ttl.map_or(0, ttl_ms);
         request.condition = write.condition;
         Self(request)
     }
@@ -73,6 +72,12 @@ impl Ask {
     pub(super) fn into_request(self) -> v1::Request {
         self.0
     }
+}
+
+/// A time to live on the wire. One below the wire's resolution must not become "the group's own",
+/// nor one of aeons a short one.
+fn ttl_ms(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// The version of a reply.

@@ -89,7 +89,7 @@ async fn visit(fleet: &Fleet, nodes: &[usize]) {
         let topology = fleet.topologies().load();
         let id = fleet.record(node).id;
         let index = topology.index_of(&id).unwrap();
-        assert_eq!(fleet.get(&fleet.key(&[index])).await.unwrap(), index);
+        assert_eq!(fleet.get(&fleet.key(&[index])).await.unwrap(), node);
     }
 }
 

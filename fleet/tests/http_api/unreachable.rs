@@ -1,0 +1,87 @@
+//! Nodes that are listed and do not answer: real processes, stopped and killed.
+
+use std::{net::SocketAddr, time::Duration};
+
+use fleet::{
+    eventually,
+    http::{self, Response},
+    process::{Process, Signal, Spec, binary},
+};
+use tempfile::TempDir;
+
+use crate::api::{assert_error, query};
+
+const READY: Duration = Duration::from_secs(2);
+
+/// A node and a gateway that find each other by a list.
+struct Pair {
+    node: Process,
+    gateway: Process,
+    api: SocketAddr,
+    _logs: TempDir,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let logs = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let port = address.port().to_string();
+        let listed = [
+            "--discovery".to_owned(),
+            "static".into(),
+            "--static-nodes".into(),
+            address.to_string(),
+        ];
+        let spec = |name: &str| Spec::new(name, binary(name).unwrap()).args(&listed);
+        let node = spec("cachenode").args(["--node-port", &port, "--http-port", "0"]);
+        let node = Process::start(&node, logs.path()).unwrap();
+        let gateway =
+            Process::start(&spec("apiserver").args(["--api-port", "0"]), logs.path()).unwrap();
+        let line = gateway
+            .wait_for_line("its address", READY * 10, |line| line.contains("gateway listens"))
+            .await
+            .unwrap();
+        let api = line.split("address=").nth(1).unwrap().split(' ').next().unwrap();
+        let pair = Self { node, api: api.parse().unwrap(), gateway, _logs: logs };
+        eventually("the pair serves", READY, async || {
+            let answer = http::get(pair.api, &query("scores", "Tom")).await.unwrap();
+            (answer.status == 200).then_some(()).ok_or(answer.text())
+        })
+        .await;
+        pair
+    }
+
+    async fn send(&self, method: &str, headers: &[(&str, &str)]) -> Response {
+        http::request(self.api, method, &query("default", "k"), headers, "x").await.unwrap()
+    }
+}
+
+/// An address that was free a moment ago, outside of the range of outgoing connections.
+fn free_address() -> SocketAddr {
+    let free =
+        |_: usize| std::net::TcpListener::bind(("127.0.0.1", fastrand::u16(15_000..32_000))).ok();
+    (0..100).find_map(free).unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_is_a_timeout_and_a_dead_one_is_unavailable() {
+    let pair = Pair::start().await;
+    assert_eq!(pair.send("PUT", &[]).await.status, 201);
+    pair.node.signal(Signal::STOP).unwrap();
+    // Whether it was applied can't be known, and it must not be tried again.
+    let conditional = pair.send("PUT", &[("if-match", "*")]).await;
+    assert_error("conditional", &conditional, 504, "timeout");
+    assert!(conditional.text().contains("unknown"), "{}", conditional.text());
+    assert_error("read", &pair.send("GET", &[]).await, 504, "timeout");
+    pair.node.signal(Signal::CONT).unwrap();
+    eventually("the node answers again", READY, async || pair.send("GET", &[]).await.status == 200)
+        .await;
+
+    pair.node.kill();
+    for method in ["GET", "PUT", "DELETE"] {
+        let answer = pair.send(method, &[]).await;
+        assert_error(method, &answer, 503, "node_unavailable");
+        assert!(answer.header("retry-after").is_some(), "{method}");
+    }
+    assert!(pair.gateway.ended().is_none());
+}
