@@ -39,7 +39,11 @@ pub(super) fn not_started(reason: Reason) -> Kind {
 }
 
 /// Does one operation of a stream.
-pub(super) fn execute(node: &NodeService, request: &v1::Request, sender: &Sender<'_>) -> std::result::Result<Kind, Behind> {
+pub(super) fn execute(
+    node: &NodeService,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> std::result::Result<Kind, Behind> {
     if node.leaving.is_cancelled() {
         return Ok(not_started(Reason::Draining));
     }

@@ -87,7 +87,9 @@ fn verdict(limit: Round, ours: Round) -> bool {
     let errors = limit.errors + ours.errors;
     let reached = ratio <= GOAL && errors == 0;
     let word = if reached { "ok" } else { "MISSED" };
-    println!("goal CPU per request ≤ {GOAL} × bare axum, 0 errors: {ratio:.2} ×, {errors} errors: {word}");
+    println!(
+        "goal CPU per request ≤ {GOAL} × bare axum, 0 errors: {ratio:.2} ×, {errors} errors: {word}"
+    );
     reached
 }
 
