@@ -35,7 +35,7 @@ pub use ask::{Ask, Write, version_of};
 use attempt::{Errand, Next};
 pub use budget::RetryBudget;
 pub use metrics::RouteMetrics;
-pub use probe::probe_members;
+pub use probe::{Probed, probe_members};
 use wired::{Wired, Wiring};
 
 /// When a refused caller may come again.
