@@ -1,5 +1,6 @@
 //! The node's gRPC service: the Exchange stream, the simple calls, and what they share.
 
+mod codec;
 mod exchange;
 mod operation;
 mod ownership;
@@ -8,10 +9,11 @@ mod unary;
 
 use std::{sync::Arc, time::Duration};
 
+use axum::routing::{MethodRouter, post};
 use common::{
     clock::Clock,
     discovery::NodeId,
-    link::Identity,
+    link::{Identity, frame::MAX_MESSAGE_BYTES},
     route::{Router, Shared},
     topology::Topologies,
 };
@@ -19,6 +21,7 @@ use proto::v1::{self, cache_server::Cache};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use tower::service_fn;
 
 use crate::groups::Groups;
 
@@ -51,6 +54,25 @@ impl CacheService {
     pub(crate) fn new(node: Arc<NodeService>, router: Router) -> Self {
         Self { node, router }
     }
+}
+
+/// `Exchange`, served with a codec that bounds what it decodes. To be put in front of what tonic
+/// generated for it.
+pub(crate) fn exchange_route(node: Arc<NodeService>) -> (&'static str, MethodRouter) {
+    let serve = move |request: axum::extract::Request| {
+        let node = Arc::clone(&node);
+        let stream = service_fn(move |request: Request<Streaming<v1::Batch>>| {
+            let answers = exchange::start(Arc::clone(&node), request.into_inner());
+            async { Ok::<_, Status>(Response::new(ReceiverStream::new(answers))) }
+        });
+        async move {
+            tonic::server::Grpc::new(codec::BatchCodec::default())
+                .apply_max_message_size_config(Some(MAX_MESSAGE_BYTES), Some(MAX_MESSAGE_BYTES))
+                .streaming(stream, request)
+                .await
+        }
+    };
+    ("/ringway.v1.Cache/Exchange", post(serve))
 }
 
 #[tonic::async_trait]

@@ -102,7 +102,10 @@ impl Stream {
             tokio::select! {
                 received = inbound.message() => match received? {
                     Some(batch) => self.receive(batch),
-                    None => return Ok(()),
+                    None => {
+                        self.finish(outbound, &mut answers).await;
+                        return Ok(());
+                    }
                 },
                 Some(answer) = answers.recv() => self.waiting.push(answer),
                 writable = writable(outbound), if blocked => if !writable {
@@ -115,6 +118,25 @@ impl Stream {
             }
             if self.waiting.is_over_bounds() {
                 return Err(Status::resource_exhausted("answers are not read"));
+            }
+        }
+    }
+
+    /// The peer has ended its side, and still gets what it waits for, if it reads it.
+    async fn finish(&mut self, outbound: &Outbound, answers: &mut mpsc::Receiver<v1::Op>) {
+        loop {
+            self.flush(outbound);
+            let blocked = !self.waiting.ops.is_empty();
+            let deferred = self.deferred.capacity() < self.deferred.max_capacity();
+            if !blocked && !deferred {
+                return;
+            }
+            tokio::select! {
+                Some(answer) = answers.recv(), if deferred => self.waiting.push(answer),
+                writable = writable(outbound), if blocked => if !writable {
+                    return;
+                },
+                () = outbound.closed() => return,
             }
         }
     }

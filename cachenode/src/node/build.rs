@@ -7,7 +7,10 @@ use common::{
     config::{Settings, host_port},
     discovery::{Discovery, NodeId, NodeRecord, NodeState},
     lifecycle::{Lifecycle, Stop},
-    link::{Identity, frame::MAX_MESSAGE_BYTES},
+    link::{
+        Identity,
+        frame::{MAX_MESSAGE_BYTES, MAX_VALUE_BYTES},
+    },
     route::{self, Persistence, Probed, Router, Shared},
     security::check_listener,
     serve::{self, Limits, Listener, ServeFamilies, Target, grpc::GrpcTimeout},
@@ -25,7 +28,7 @@ use uuid::Uuid;
 use super::{StartError, definitions};
 use crate::{
     groups::Groups,
-    grpc::{CacheService, NodeService},
+    grpc::{CacheService, NodeService, exchange_route},
     http::{self, Registered},
     metrics::GroupMetrics,
 };
@@ -181,8 +184,11 @@ fn grpc_app(
     router: Router,
     health: HealthServer<HealthService>,
 ) -> axum::Router {
+    // The simple calls take no more than the largest group does, and what surrounds a value.
+    let largest = service.groups.iter().map(|group| group.definition().max_value).max();
+    let largest = largest.map_or(0, |bytes| bytes as usize) + (MAX_MESSAGE_BYTES - MAX_VALUE_BYTES);
     let cache = CacheServer::new(CacheService::new(Arc::clone(service), router))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_decoding_message_size(largest)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let mut routes = Routes::new(cache).add_service(health);
     // Reflection is a convenience: without it the node serves as well.
@@ -193,7 +199,8 @@ fn grpc_app(
     {
         routes = routes.add_service(reflection);
     }
-    routes.prepare().into_axum_router().layer(GrpcTimeout)
+    let (path, exchange) = exchange_route(Arc::clone(service));
+    routes.prepare().into_axum_router().route(path, exchange).layer(GrpcTimeout)
 }
 
 async fn maintain(groups: Arc<Groups>, stop: CancellationToken) {

@@ -95,6 +95,8 @@ impl From<&Status> for Error {
                 tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => Code::Timeout,
                 tonic::Code::Unimplemented => Code::Unsupported,
                 tonic::Code::ResourceExhausted => Code::Overloaded,
+                // tonic's own word for a message over its limit.
+                tonic::Code::OutOfRange => Code::TooLarge,
                 tonic::Code::InvalidArgument => Code::InvalidRequest,
                 _ => Code::Internal,
             }
@@ -152,6 +154,7 @@ mod tests {
     fn foreign_statuses_become_the_nearest_code() {
         assert_eq!(Error::from(&Status::unavailable("gone")).code(), Code::NodeUnavailable);
         assert_eq!(Error::from(&Status::data_loss("?")).code(), Code::Internal);
+        assert_eq!(Error::from(&Status::out_of_range("long")).code(), Code::TooLarge);
         assert_eq!(Code::from_wire(9999), Some(Code::Internal));
         assert_eq!(Code::from_wire(0), None);
     }
