@@ -3,6 +3,7 @@
 mod build;
 mod definitions;
 mod leave;
+mod relinquish;
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -386,3 +386,15 @@ fn a_group_stays_within_its_capacity() {
         assert_eq!(stats.used_bytes, stats.entries * (1024 + 384 + 8));
     }
 }
+
+#[test]
+fn entries_of_other_nodes_keys_are_given_up() {
+    let bench = bench(|_| ());
+    for key in 0..100 {
+        bench.set(&format!("key-{key}"), "v");
+    }
+    assert_eq!(bench.group.relinquish(|key| key.ends_with('7')), 90);
+    assert_eq!(bench.value("key-17").as_deref(), Some("v"));
+    assert_eq!(bench.value("key-18"), None);
+    assert_eq!(bench.group.relinquish(|key| key.ends_with('7')), 0);
+}

@@ -7,6 +7,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::Group;
+use crate::store::Stored;
 
 /// How long a group is left alone after a sweep that found everything.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -24,6 +25,24 @@ impl Group {
             self.sweep(now);
         }
         self.store.run_pending();
+    }
+
+    /// Removes the entries of keys that are not this node's (any more): after a change of the ring
+    /// others write them, and what is kept here could come back as an old value. How many it
+    /// removed. Walks the whole group: not for a worker.
+    pub fn relinquish(&self, is_ours: impl Fn(&str) -> bool) -> usize {
+        let is_foreign = |entry: &Stored| !is_ours(entry.key());
+        let mut removed = 0;
+        loop {
+            let slots = self.store.pick(&mut |entry| is_foreign(entry), SWEEP_LIMIT);
+            for &slot in &slots {
+                let _section = self.critical.enter(slot);
+                removed += usize::from(self.store.remove_if(slot, &is_foreign));
+            }
+            if slots.len() < SWEEP_LIMIT {
+                return removed;
+            }
+        }
     }
 
     /// Notes when an entry is going to expire.

@@ -25,7 +25,7 @@ use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use uuid::Uuid;
 
-use super::{StartError, definitions};
+use super::{StartError, definitions, relinquish};
 use crate::{
     groups::Groups,
     grpc::{CacheService, NodeService, exchange_route},
@@ -174,6 +174,8 @@ pub(super) fn serve(
     let prober = Router::new(Arc::clone(&service.route), Handle::current());
     let probing = route::probe_members(prober, Probed::Ejected, serving.soft.clone());
     lifecycle.spawn_critical("prober", probing);
+    let giving_up = relinquish::follow_ring(Arc::clone(service), serving.soft.clone());
+    lifecycle.spawn_critical("relinquish", giving_up);
     lifecycle
         .spawn_critical("maintenance", maintain(Arc::clone(&service.groups), serving.soft.clone()));
     Ok(registered)

@@ -109,6 +109,12 @@ impl Stored {
     }
 
     /// Whose entry it is.
+    pub(crate) fn key(&self) -> &str {
+        // It was a &str when it was put together.
+        std::str::from_utf8(&self.0.slice[..self.type_start()]).unwrap_or_default()
+    }
+
+    /// Whether it is this key's.
     pub(crate) fn is_of(&self, key: &str) -> bool {
         self.0.slice[..self.type_start()] == *key.as_bytes()
     }
