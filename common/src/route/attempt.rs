@@ -118,10 +118,13 @@ impl Router {
                 wire.health.succeeded();
                 Judged::Done(Next::Elsewhere(refused(id, reason)))
             }
-            Answer::Unsent(Unsent::Full) => Judged::Done(Next::Elsewhere(Error::new(
-                Code::Overloaded,
-                format!("too much is queued for node {id}"),
-            ))),
+            // The node is well, this process asks too much of it: elsewhere would be no better,
+            // and a write there would leave an older value with the owner.
+            Answer::Unsent(Unsent::Full) => {
+                let text = format!("too much is queued for node {id}");
+                let full = Error::new(Code::Overloaded, text).retry_after(COME_AGAIN);
+                Judged::Done(Next::Return(Err(full)))
+            }
             Answer::Unsent(Unsent::Leaving) => {
                 Judged::Done(Next::Elsewhere(unavailable(format!("node {id} is leaving"))))
             }

@@ -11,7 +11,7 @@ use proto::v1::Lane;
 use tokio::runtime::Handle;
 
 use crate::{
-    discovery::{NodeRecord, NodeState},
+    discovery::NodeRecord,
     health::{HealthTable, NodeHealth},
     link::{Identity, Link, Peer},
     topology::{Topologies, Topology},
@@ -54,10 +54,8 @@ impl Wired {
     /// The owner, and the nodes to try in order: those of the preference list that are called at
     /// present, or all of them when none is. `None` when nobody owns anything.
     pub(super) fn candidates(&self, position: u64) -> Option<(usize, impl Iterator<Item = usize>)> {
-        let callable = |&node: &usize| {
-            self.wires[node].health.callable()
-                && self.topology.member(node).state != NodeState::Draining
-        };
+        // A draining member is still the owner, and answers until it has left.
+        let callable = |&node: &usize| self.wires[node].health.callable();
         let mut others = self.topology.preference(position);
         let owner = others.next()?;
         let mut preferred = iter::once(owner).chain(others).filter(callable).peekable();

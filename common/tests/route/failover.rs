@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     TRY,
-    fake_node::{FakeNode, soon, value},
+    fake_node::{FakeNode, soon},
     fleet::*,
 };
 
@@ -211,17 +211,15 @@ async fn an_empty_budget_leaves_a_fifth_of_the_retries() {
 }
 
 #[tokio::test]
-async fn a_draining_member_is_passed_over_unless_there_is_no_other() {
+async fn a_draining_member_is_asked_until_it_has_left() {
     let fleet = Fleet::new(2).await;
     let key = fleet.key(&[0, 1]);
     let draining =
         |node| common::discovery::NodeRecord { state: NodeState::Draining, ..fleet.record(node) };
     fleet.publish_view(view_of(2, [draining(0), fleet.record(1)])).await;
-    assert_eq!(fleet.get(&key).await.unwrap(), 1);
-    assert_eq!(fleet.asked(), [(1, true)]);
-    fleet.publish_view(view_of(3, [draining(0), draining(1)])).await;
     assert_eq!(fleet.get(&key).await.unwrap(), 0);
     assert_eq!(fleet.asked(), [(0, false)]);
-    fleet.on(0, |_| Some(value("still there")));
-    assert_eq!(fleet.call(get(&key)).await.unwrap().reply.value, "still there");
+    fleet.refuses(0);
+    assert_eq!(fleet.get(&key).await.unwrap(), 1);
+    assert_eq!(fleet.asked(), [(0, false), (1, true)]);
 }
