@@ -39,7 +39,7 @@ bench-ring: toolchain ## lookup, rebuild and spread of the ring alone
 
 faults: tools ## the long fault suite; it alone asserts the promised times
 	$(CARGO) build --release --workspace --bins
-	$(CARGO) test --release -p ringway-fleet --test faults -- --ignored --nocapture --test-threads=1
+	$(CARGO) test --release -p ringway-fleet --test faults --test hostile -- --ignored --nocapture --test-threads=1
 
 clean: ## remove everything built or fetched
 	rm -rf target

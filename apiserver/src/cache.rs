@@ -52,8 +52,8 @@ impl Cache {
         self.router.shared().topologies.load()
     }
 
-    pub(crate) async fn get(&self, group: GroupName, key: Key) -> Result<Entry> {
-        let reply = self.call(Ask::get(group, key)).await?.reply;
+    pub(crate) async fn get(&self, group: GroupName, key: Key, started: Instant) -> Result<Entry> {
+        let reply = self.call(Ask::get(group, key), started).await?.reply;
         Ok(Entry {
             version: version_of(&reply),
             source: reply.source(),
@@ -64,8 +64,14 @@ impl Cache {
         })
     }
 
-    pub(crate) async fn put(&self, group: GroupName, key: Key, write: Write) -> Result<Stored> {
-        let reply = self.call(Ask::set(group, key, write)).await?.reply;
+    pub(crate) async fn put(
+        &self,
+        group: GroupName,
+        key: Key,
+        write: Write,
+        started: Instant,
+    ) -> Result<Stored> {
+        let reply = self.call(Ask::set(group, key, write), started).await?.reply;
         Ok(Stored { version: version_of(&reply), created: reply.created })
     }
 
@@ -74,11 +80,13 @@ impl Cache {
         group: GroupName,
         key: Key,
         condition: Option<Condition>,
+        started: Instant,
     ) -> Result<()> {
-        self.call(Ask::delete(group, key, condition)).await.map(drop)
+        self.call(Ask::delete(group, key, condition), started).await.map(drop)
     }
 
-    async fn call(&self, ask: Ask) -> Result<Answered> {
-        self.router.call(ask, Instant::now() + self.request_timeout).await
+    /// `started` is when the request's time began to run.
+    async fn call(&self, ask: Ask, started: Instant) -> Result<Answered> {
+        self.router.call(ask, started + self.request_timeout).await
     }
 }

@@ -10,7 +10,7 @@ use common::{
     discovery::Discovery,
     lifecycle::Lifecycle,
     link::Identity,
-    route::{self, Persistence, Router, Shared},
+    route::{self, Persistence, Probed, Router, Shared},
     security, serve,
     serve::{Listener, ServeFamilies, ServeMetrics, Target},
     telemetry, topology,
@@ -75,7 +75,8 @@ impl Gateway {
         let process = Arc::new(process);
 
         let prober = Router::new(Arc::clone(&process.route), Handle::current());
-        lifecycle.spawn_critical("prober", route::probe_members(prober, stop.soft.clone()));
+        let probing = route::probe_members(prober, Probed::Everybody, stop.soft.clone());
+        lifecycle.spawn_critical("prober", probing);
         let targets = targets(&workers, &process, &metrics, gateway.request_timeout);
         serve_until_stopped(lifecycle, listener, targets, workers, &process, connections);
         tracing::info!(%address, "gateway listens");

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Request, State},
-    middleware::{self, Next},
     response::Response,
     routing::get,
 };
@@ -27,9 +26,6 @@ use http::StatusCode;
 
 use crate::{cache::Cache, gateway::Process, metrics::WorkerMetrics};
 use error::RequestIds;
-
-/// The longest request target that is read.
-const MAX_URI_BYTES: usize = 8 << 10;
 
 /// One worker: its way to the cluster and its counters, and what all workers share.
 pub(crate) struct Worker {
@@ -69,20 +65,13 @@ pub(crate) fn app(worker: Arc<Worker>) -> Router {
         .route("/metrics", get(probes::metrics))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(unknown_path)
-        .layer(middleware::from_fn_with_state(Arc::clone(&worker), bound_uri))
         .with_state(worker)
 }
 
-async fn bound_uri(State(worker): AppState, request: Request, next: Next) -> Response {
-    let length = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    if length > MAX_URI_BYTES {
-        let text = format!("the request target is over {MAX_URI_BYTES} bytes");
-        return worker.refuse(&Error::new(Code::UriTooLong, text));
-    }
-    next.run(request).await
-}
-
 async fn unknown_path(State(worker): AppState, request: Request) -> Response {
+    if let Err(too_long) = target::check_length(request.uri()) {
+        return worker.refuse(&too_long);
+    }
     let text =
         format!("there is nothing at {}; the API begins at /api/cache", request.uri().path());
     worker.refuse(&Error::new(Code::NotFound, text))

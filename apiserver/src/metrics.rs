@@ -2,7 +2,6 @@
 
 use std::{array, sync::atomic::AtomicU64, time::Duration};
 
-use http::StatusCode;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
@@ -86,8 +85,9 @@ pub(crate) struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    pub(crate) fn done(&self, operation: Operation, status: StatusCode, took: Duration) {
-        let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
+    /// A request was answered with that HTTP status.
+    pub(crate) fn done(&self, operation: Operation, status: impl Into<u16>, took: Duration) {
+        let class = usize::from(status.into() / 100).clamp(2, 5) - 2;
         self.requests[operation as usize][class].inc();
         self.latency[operation as usize].observe(took.as_secs_f64());
     }

@@ -14,7 +14,7 @@ mod metrics;
 mod probe;
 mod wired;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use proto::v1;
 use tokio::{
@@ -24,17 +24,18 @@ use tokio::{
 
 use crate::{
     clock::Clock,
+    discovery::NodeRecord,
     error::{Code, Error, Result},
     health::HealthTable,
     link::{Answer, Call, Identity, frame::MAX_VALUE_BYTES},
-    topology::{Topologies, Topology},
+    topology::Topologies,
 };
 
 pub use ask::{Ask, Write, version_of};
 use attempt::{Errand, Next};
 pub use budget::RetryBudget;
 pub use metrics::RouteMetrics;
-pub use probe::probe_members;
+pub use probe::{Probed, probe_members};
 use wired::{Wired, Wiring};
 
 /// When a refused caller may come again.
@@ -85,14 +86,25 @@ impl Shared {
 }
 
 /// An answer, and who gave it.
-#[derive(Debug)]
 pub struct Answered {
     /// What the node replied; its code is OK.
     pub reply: v1::Reply,
-    /// The topology by which it was routed.
-    pub topology: Arc<Topology>,
-    /// The node's index in that topology.
-    pub node: usize,
+    wired: Arc<Wired>,
+    node: usize,
+}
+
+impl fmt::Debug for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let node = &self.node().id;
+        f.debug_struct("Answered").field("reply", &self.reply).field("node", node).finish()
+    }
+}
+
+impl Answered {
+    /// Who answered.
+    pub fn node(&self) -> &NodeRecord {
+        self.wired.topology.member(self.node)
+    }
 }
 
 /// Routes the operations of one worker over that worker's own links.
@@ -137,7 +149,7 @@ impl Router {
             *position = wired.topology.ring.position(&request.group, &request.key);
             match self.along_preference(&wired, &mut errand).await? {
                 Routed::Answered(reply, node) => {
-                    return Ok(Answered { reply, topology: Arc::clone(&wired.topology), node });
+                    return Ok(Answered { reply, wired, node });
                 }
                 Routed::Moved(moved) if !rerouted => {
                     rerouted = true;
@@ -169,7 +181,7 @@ impl Router {
     }
 
     fn wired(&self) -> Arc<Wired> {
-        self.wiring.to(self.shared.topologies.load(), &self.shared.health)
+        self.wiring.now(&self.shared.topologies, &self.shared.health)
     }
 
     /// Makes sure that the topology is at least as new as the one by which a node refused.

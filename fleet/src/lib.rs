@@ -4,6 +4,7 @@
 //! but nothing of how a gateway or a node works inside.
 
 pub mod bench;
+pub mod cluster;
 pub mod demo;
 pub mod etcd;
 pub mod eventually;
@@ -12,6 +13,7 @@ pub mod load;
 pub mod local;
 pub mod process;
 pub mod recorder;
+pub mod timers;
 pub mod tools;
 
 pub use eventually::eventually;

@@ -15,6 +15,9 @@ use crate::http::{HttpError, Response};
 
 pub use summary::{Latency, Summary};
 
+/// How many failures a message shows.
+const SHOWN_FAILURES: usize = 10;
+
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Op {
@@ -197,6 +200,29 @@ impl Recording {
     /// How many operations failed.
     pub fn failed(&self) -> usize {
         self.failures().count()
+    }
+
+    /// Makes sure that there were operations and none failed; `what` is for the message.
+    ///
+    /// # Panics
+    ///
+    /// Otherwise, with the summary and the first failures.
+    pub fn assert_none_failed(&self, what: &str) {
+        let summary = self.summary();
+        assert!(summary.total > 0, "{what}: nothing was sent");
+        if summary.failed > 0 {
+            let mut first: Vec<_> = self.failures().collect();
+            first.sort_by_key(|operation| operation.due);
+            let told: Vec<String> = first
+                .iter()
+                .take(SHOWN_FAILURES)
+                .map(|o| {
+                    let due = o.due.saturating_sub(self.started);
+                    format!("  due {due:.3?}: {:?} {}: {:?}", o.op, o.key, o.outcome)
+                })
+                .collect();
+            panic!("{what}: {summary}the first failures:\n{}", told.join("\n"));
+        }
     }
 
     /// What it adds up to.

@@ -29,19 +29,20 @@ const STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
 const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
 /// `GET` and `HEAD`.
-pub(super) async fn get(State(worker): AppState, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn get(State(worker): AppState, request: Request) -> Response {
+    // The request as a whole: extracting its parts would clone them.
     let started = Instant::now();
-    let response = match read(&worker, &uri).await {
-        Ok(entry) => found(entry, &headers),
+    let response = match read(&worker, request.uri(), started).await {
+        Ok(entry) => found(entry, request.headers()),
         Err(error) => worker.refuse(&error),
     };
     worker.metrics.done(Operation::Get, response.status(), started.elapsed());
     response
 }
 
-async fn read(worker: &Worker, uri: &Uri) -> Result<Entry> {
+async fn read(worker: &Worker, uri: &Uri, started: Instant) -> Result<Entry> {
     let target = target::of(uri)?;
-    worker.cache.get(target.group, target.key).await
+    worker.cache.get(target.group, target.key, started).await
 }
 
 fn found(entry: Entry, headers: &HeaderMap) -> Response {
@@ -112,7 +113,7 @@ async fn write(worker: &Worker, parts: &Parts, body: Body) -> Result<Response> {
     let limit = worker.process.max_value(&target.group);
     let value = body::read(&parts.headers, body, limit).await?;
     let write = Write { value, content_type, ttl: target.ttl, condition };
-    let stored = worker.cache.put(target.group, target.key, write).await?;
+    let stored = worker.cache.put(target.group, target.key, write, Instant::now()).await?;
     let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
     Ok((status, [(header::ETAG, etag(stored.version))]).into_response())
 }
@@ -135,9 +136,9 @@ fn stored_type(headers: &HeaderMap) -> Result<String> {
 }
 
 /// `DELETE`.
-pub(super) async fn delete(State(worker): AppState, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn delete(State(worker): AppState, request: Request) -> Response {
     let started = Instant::now();
-    let response = match remove(&worker, &uri, &headers).await {
+    let response = match remove(&worker, request.uri(), request.headers(), started).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => worker.refuse(&error),
     };
@@ -145,7 +146,7 @@ pub(super) async fn delete(State(worker): AppState, uri: Uri, headers: HeaderMap
     response
 }
 
-async fn remove(worker: &Worker, uri: &Uri, headers: &HeaderMap) -> Result<()> {
+async fn remove(worker: &Worker, uri: &Uri, headers: &HeaderMap, started: Instant) -> Result<()> {
     let target = target::of(uri)?;
-    worker.cache.delete(target.group, target.key, of_write(headers)?).await
+    worker.cache.delete(target.group, target.key, of_write(headers)?, started).await
 }

@@ -1,6 +1,9 @@
 //! Errors as HTTP responses, the same JSON everywhere.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use axum::{
     Json,
@@ -12,6 +15,9 @@ use serde::Serialize;
 
 /// The header that repeats an error's `request_id`.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// When to come again after a 503 whose cause says nothing about it.
+const COME_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -59,7 +65,8 @@ pub(crate) fn with_status(error: &Error, status: StatusCode, ids: &RequestIds) -
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         headers.insert(REQUEST_ID, id);
     }
-    if let Some(after) = error.retry_hint().filter(|_| status == StatusCode::SERVICE_UNAVAILABLE) {
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let after = error.retry_hint().unwrap_or(COME_AGAIN);
         let seconds = after.as_secs_f64().ceil().max(1.0) as u64;
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

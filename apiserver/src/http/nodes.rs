@@ -88,7 +88,7 @@ fn node(worker: &super::Worker, topology: &Topology, index: usize) -> Node {
         problem: health.problem(),
         ring_share: (topology.ring.share(index) * 1e4).round() / 1e4,
         last_seen: seen,
-        response_time: health.response_time().map(|took| took.as_secs_f64() * 1e3),
+        response_time: health.response_time().map(|took| took.as_micros() as f64 / 1e3),
         instance: record.instance.to_string(),
         version: record.version.clone(),
         started_at: record.started_at.clone(),

@@ -14,6 +14,9 @@ use percent_encoding::percent_decode_str;
 /// What comes before the group in the path form.
 pub(crate) const CACHE_PATH: &str = "/api/cache/";
 
+/// The longest request target that is looked at.
+const MAX_URI_BYTES: usize = 8 << 10;
+
 /// A group and a key, and the time to live a write asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -22,8 +25,20 @@ pub(crate) struct Target {
     pub(crate) ttl: Option<std::time::Duration>,
 }
 
+/// Refuses a request target that is too long.
+pub(crate) fn check_length(uri: &http::Uri) -> Result<()> {
+    let length = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if length > MAX_URI_BYTES {
+        let text =
+            format!("the request target is {length} bytes long, the most is {MAX_URI_BYTES}");
+        return Err(Error::new(Code::UriTooLong, text));
+    }
+    Ok(())
+}
+
 /// Reads the target of either form.
 pub(crate) fn of(uri: &http::Uri) -> Result<Target> {
+    check_length(uri)?;
     let query = uri.query().unwrap_or_default();
     match uri.path().strip_prefix(CACHE_PATH) {
         Some(path) => from_path(path, query),

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     NodeService,
-    operation::{Outcome, Sender as OpSender, execute},
+    operation::{Behind, Moment, Sender as OpSender, execute},
     stale::MailAge,
 };
 
@@ -93,7 +93,9 @@ impl Stream {
         mut answers: mpsc::Receiver<v1::Op>,
     ) -> Result<(), Status> {
         let mut said_goodbye = false;
-        let leaving = self.node.leaving.clone();
+        // Made once: a new one would queue for the token's lock at every turn.
+        let leaving = self.node.leaving.clone().cancelled_owned();
+        tokio::pin!(leaving);
         loop {
             self.flush(outbound);
             let blocked = !self.waiting.ops.is_empty();
@@ -109,7 +111,7 @@ impl Stream {
                 writable = writable(outbound), if blocked => if !writable {
                     return Ok(());
                 },
-                () = leaving.cancelled(), if !said_goodbye => {
+                () = &mut leaving, if !said_goodbye => {
                     said_goodbye = true;
                     self.waiting.push(v1::Op { id: 0, kind: Some(Kind::Goodbye(v1::Goodbye {})) });
                 }
@@ -142,13 +144,12 @@ impl Stream {
     fn receive(&mut self, batch: v1::Batch) {
         let age = self.mail.of(&batch);
         let epoch = batch.epoch.unwrap_or_default();
+        let moment = Moment::of(&self.node);
+        let sender = OpSender { epoch: &epoch, age, lane: self.lane, moment: &moment };
         for v1::Op { id, kind } in batch.ops {
             let answer = match kind {
-                Some(Kind::Request(request)) => self.request(id, request, &epoch, age),
-                Some(Kind::Ping(_)) => {
-                    let draining = self.node.leaving.is_cancelled();
-                    Some(Kind::Pong(v1::Pong { draining }))
-                }
+                Some(Kind::Request(request)) => self.request(id, request, &sender),
+                Some(Kind::Ping(_)) => Some(Kind::Pong(v1::Pong { draining: moment.leaving })),
                 // Reads and writes are done by the time a Cancel could come.
                 Some(Kind::Cancel(_)) => None,
                 _ => Some(Kind::Reply(super::operation::unsupported("operation"))),
@@ -160,40 +161,26 @@ impl Stream {
     }
 
     /// Does a request; `None`: it will answer later.
-    fn request(
-        &self,
-        id: u64,
-        request: v1::Request,
-        epoch: &v1::Epoch,
-        age: Duration,
-    ) -> Option<Kind> {
-        let sender = OpSender { epoch, age, lane: self.lane };
-        match execute(&self.node, &request, &sender) {
-            Outcome::Done(kind) => Some(kind),
-            Outcome::Behind => self.defer(id, request, epoch.clone(), age),
+    fn request(&self, id: u64, request: v1::Request, sender: &OpSender<'_>) -> Option<Kind> {
+        match execute(&self.node, &request, sender) {
+            Ok(kind) => Some(kind),
+            Err(Behind) => self.defer(id, request, sender),
         }
     }
 
     /// This node's ring is behind the sender's: catch up, then do the request.
-    fn defer(
-        &self,
-        id: u64,
-        request: v1::Request,
-        epoch: v1::Epoch,
-        age: Duration,
-    ) -> Option<Kind> {
+    fn defer(&self, id: u64, request: v1::Request, sender: &OpSender<'_>) -> Option<Kind> {
         let refusal = || super::operation::not_started(v1::not_started::Reason::CatchingUp);
         let Ok(permit) = self.deferred.clone().try_reserve_owned() else { return Some(refusal()) };
-        let (node, lane) = (Arc::clone(&self.node), self.lane);
+        let node = Arc::clone(&self.node);
+        let (epoch, age, lane) = (sender.epoch.clone(), sender.age, sender.lane);
         let patience = Duration::from_millis(request.budget_ms.into());
         tokio::spawn(async move {
             let caught_up = timeout(patience, node.topologies().catch_up(epoch.as_of)).await;
-            let sender = OpSender { epoch: &epoch, age, lane };
+            let moment = Moment::of(&node);
+            let sender = OpSender { epoch: &epoch, age, lane, moment: &moment };
             let kind = match caught_up {
-                Ok(Ok(_)) => match execute(&node, &request, &sender) {
-                    Outcome::Done(kind) => kind,
-                    Outcome::Behind => refusal(),
-                },
+                Ok(Ok(_)) => execute(&node, &request, &sender).unwrap_or_else(|Behind| refusal()),
                 _ => refusal(),
             };
             permit.send(v1::Op { id, kind: Some(kind) });

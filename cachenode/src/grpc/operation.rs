@@ -1,6 +1,6 @@
 //! One operation: from its frame, through the group, to the frame of its answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{
@@ -8,6 +8,7 @@ use common::{
     error::{Code, Error, Result},
     key::{GroupName, Key},
     link::frame::{BULK_OVER, uuid_of},
+    topology::Topology,
 };
 use proto::v1::{self, Lane, not_started::Reason, op::Kind};
 
@@ -23,15 +24,28 @@ pub(super) struct Sender<'a> {
     /// How long its batch waited on the way.
     pub(super) age: Duration,
     pub(super) lane: Lane,
+    pub(super) moment: &'a Moment,
 }
 
-/// What became of an operation.
-pub(super) enum Outcome {
-    /// This is the answer.
-    Done(Kind),
-    /// The sender's ring is newer: catch up and do it again.
-    Behind,
+/// What holds for all operations of a batch: looked up once, as each look costs its share.
+pub(super) struct Moment {
+    topology: Arc<Topology>,
+    now: Duration,
+    pub(super) leaving: bool,
 }
+
+impl Moment {
+    pub(super) fn of(node: &NodeService) -> Self {
+        Self {
+            topology: node.topologies().load(),
+            now: node.clock.monotonic(),
+            leaving: node.leaving.is_cancelled(),
+        }
+    }
+}
+
+/// The sender's ring is newer: catch up and do the operation again.
+pub(super) struct Behind;
 
 /// The answer to something this version does not know.
 pub(super) fn unsupported(what: &'static str) -> v1::Reply {
@@ -44,21 +58,25 @@ pub(super) fn not_started(reason: Reason) -> Kind {
 }
 
 /// Does one operation of a stream.
-pub(super) fn execute(node: &NodeService, request: &v1::Request, sender: &Sender<'_>) -> Outcome {
-    if node.leaving.is_cancelled() {
-        return Outcome::Done(not_started(Reason::Draining));
+pub(super) fn execute(
+    node: &NodeService,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> std::result::Result<Kind, Behind> {
+    if sender.moment.leaving {
+        return Ok(not_started(Reason::Draining));
     }
     let is_read = request.verb() == v1::Verb::Get;
     let patience = if is_read { request.budget_ms } else { request.try_ms };
     if sender.age > Duration::from_millis(patience.into()) {
-        return Outcome::Done(not_started(Reason::Expired));
+        return Ok(not_started(Reason::Expired));
     }
     match apply(node, request, sender) {
-        Ok(reply) => Outcome::Done(Kind::Reply(reply)),
-        Err(Failure::Error(error)) => Outcome::Done(Kind::Reply(error.to_reply())),
-        Err(Failure::Refused(Refusal::Moved(moved))) => Outcome::Done(Kind::Moved(moved)),
-        Err(Failure::Refused(Refusal::NotStarted(reason))) => Outcome::Done(not_started(reason)),
-        Err(Failure::Refused(Refusal::Behind)) => Outcome::Behind,
+        Ok(reply) => Ok(Kind::Reply(reply)),
+        Err(Failure::Error(error)) => Ok(Kind::Reply(error.to_reply())),
+        Err(Failure::Refused(Refusal::Moved(moved))) => Ok(Kind::Moved(moved)),
+        Err(Failure::Refused(Refusal::NotStarted(reason))) => Ok(not_started(reason)),
+        Err(Failure::Refused(Refusal::Behind)) => Err(Behind),
     }
 }
 
@@ -102,18 +120,27 @@ pub(super) fn apply(
     }
 }
 
-/// By what right this node does the operation; for changes, asked when the change applies.
+/// By what right this node does the operation, by this topology.
 fn authority(
+    node: &NodeService,
+    topology: &Topology,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> std::result::Result<Authority, Failure> {
+    let as_of = topology.epoch.as_of;
+    Ok(match judge(topology, &node.id, sender.epoch, request)? {
+        Standing::Owner => Authority::owner(as_of),
+        Standing::StandIn => Authority::stand_in(as_of),
+    })
+}
+
+/// The same for a change, asked when it applies: the key may have another owner by then.
+fn authority_now(
     node: &NodeService,
     request: &v1::Request,
     sender: &Sender<'_>,
 ) -> std::result::Result<Authority, Failure> {
-    let topology = node.topologies().load();
-    let as_of = topology.epoch.as_of;
-    Ok(match judge(&topology, &node.id, sender.epoch, request)? {
-        Standing::Owner => Authority::owner(as_of),
-        Standing::StandIn => Authority::stand_in(as_of),
-    })
+    authority(node, &node.topologies().load(), request, sender)
 }
 
 fn get(
@@ -122,10 +149,10 @@ fn get(
     request: &v1::Request,
     sender: &Sender<'_>,
 ) -> std::result::Result<v1::Reply, Failure> {
-    let allowed = authority(node, request, sender)?;
-    let now = node.clock.monotonic();
+    let Moment { topology, now, .. } = sender.moment;
+    let allowed = authority(node, topology, request, sender)?;
     let most = if sender.lane == Lane::Small { BULK_OVER } else { usize::MAX };
-    let found = group.get_up_to(most, &request.key, now, || Ok::<_, Failure>(allowed))?;
+    let found = group.get_up_to(most, &request.key, *now, || Ok::<_, Failure>(allowed))?;
     let (item, source) = match found {
         Found::Hit(item) => (item, v1::Source::Hit),
         Found::Loaded(item) => (item, v1::Source::Loaded),
@@ -168,7 +195,7 @@ fn set(
         condition: condition(request.condition.as_ref())?,
         op: op_id(request),
     };
-    let applied = group.set(&write, || authority(node, request, sender))?;
+    let applied = group.set(&write, || authority_now(node, request, sender))?;
     Ok(v1::Reply {
         version_hi: applied.version.as_of,
         version_lo: applied.version.clock,
@@ -185,7 +212,7 @@ fn delete(
 ) -> std::result::Result<v1::Reply, Failure> {
     let condition = condition(request.condition.as_ref())?;
     let delete = Delete { key: &request.key, condition, op: op_id(request) };
-    group.delete(&delete, || authority(node, request, sender))?;
+    group.delete(&delete, || authority_now(node, request, sender))?;
     Ok(v1::Reply::default())
 }
 

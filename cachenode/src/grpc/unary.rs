@@ -16,7 +16,7 @@ use crate::group::Group;
 
 use super::{
     CacheService, NodeService,
-    operation::{Failure, Sender, apply},
+    operation::{Failure, Moment, Sender, apply},
 };
 
 /// How long a call may take when its caller did not say (a shorter `grpc-timeout` cuts it short).
@@ -71,7 +71,8 @@ async fn answer(service: &CacheService, ask: Ask) -> Result<(v1::Reply, String)>
     let owner = topology.owner(&request.group, &request.key).map(|(owner, _)| owner);
     if owner.is_some_and(|owner| topology.member(owner).id == node.id) {
         let epoch = topology.epoch.to_wire();
-        let sender = Sender { epoch: &epoch, age: Duration::ZERO, lane: Lane::Bulk };
+        let (moment, age) = (Moment::of(node), Duration::ZERO);
+        let sender = Sender { epoch: &epoch, age, lane: Lane::Bulk, moment: &moment };
         match apply(node, request, &sender) {
             Ok(reply) => {
                 return Error::from_reply(&reply).map_or(Ok((reply, node.id.to_string())), Err);
@@ -82,7 +83,7 @@ async fn answer(service: &CacheService, ask: Ask) -> Result<(v1::Reply, String)>
         }
     }
     let answered = service.router.call(ask, Instant::now() + DEADLINE).await?;
-    let by = answered.topology.member(answered.node).id.to_string();
+    let by = answered.node().id.to_string();
     Ok((answered.reply, by))
 }
 

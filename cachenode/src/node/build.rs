@@ -11,7 +11,7 @@ use common::{
         Identity,
         frame::{MAX_MESSAGE_BYTES, MAX_VALUE_BYTES},
     },
-    route::{Persistence, Router, Shared},
+    route::{self, Persistence, Probed, Router, Shared},
     security::check_listener,
     serve::{self, Limits, Listener, ServeFamilies, Target, grpc::GrpcTimeout},
     telemetry::Metrics,
@@ -144,6 +144,7 @@ pub(super) fn serve(
     let mut metrics = Metrics::new();
     let families = ServeFamilies::register(metrics.registry());
     service.route.metrics.register(metrics.registry());
+    service.route.health.register(metrics.registry());
     GroupMetrics::register(metrics.registry(), &service.groups);
     let limits = Limits { max_connections: settings.node.max_connections, ..Limits::default() };
     let registered = Registered::new(service.leaving.clone());
@@ -170,6 +171,9 @@ pub(super) fn serve(
         workers.stop().await;
     });
     lifecycle.spawn_critical("node http listener", serving_http);
+    let prober = Router::new(Arc::clone(&service.route), Handle::current());
+    let probing = route::probe_members(prober, Probed::Ejected, serving.soft.clone());
+    lifecycle.spawn_critical("prober", probing);
     lifecycle
         .spawn_critical("maintenance", maintain(Arc::clone(&service.groups), serving.soft.clone()));
     Ok(registered)

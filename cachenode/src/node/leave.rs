@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use common::{
-    discovery::{NodeState, Registration},
+    discovery::{NodeState, Registration, RegistrationState},
     lifecycle::{Lifecycle, Stop},
 };
 use tokio::time::timeout;
@@ -38,8 +38,12 @@ pub(super) fn when_stopped(
 }
 
 async fn deregister(registration: &Registration) {
+    let is_member = matches!(*registration.state().borrow(), RegistrationState::Registered { .. });
     let told = timeout(TELL, async {
-        registration.set_state(NodeState::Draining).await?;
+        // Who is not in the ring must not get there now, as a draining member.
+        if is_member {
+            registration.set_state(NodeState::Draining).await?;
+        }
         registration.leave().await
     });
     match told.await {

@@ -157,7 +157,8 @@ impl Discovery for EtcdDiscovery {
         let key = self.layout.node(&record.id);
         let lease_ttl = self.lease_ttl;
         let seat = EtcdSeat::new(self.endpoints.clone(), key, lease_ttl);
-        let (prober, views) = (Arc::clone(&self.prober), self.views());
-        registrar::spawn(&self.runtime, seat, Terms { record, lease_ttl, prober, views })
+        let (views, status) = (self.views(), self.status());
+        let prober = Arc::clone(&self.prober);
+        registrar::spawn(&self.runtime, seat, Terms { record, lease_ttl, prober, views, status })
     }
 }

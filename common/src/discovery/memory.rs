@@ -99,9 +99,10 @@ impl Discovery for MemoryDiscovery {
     fn register(&self, record: NodeRecord) -> Registration {
         let seat =
             MemorySeat { shared: Arc::clone(&self.shared), id: record.id.clone(), lease: None };
-        let (prober, views) = (Arc::clone(&self.prober), self.views());
+        let (views, status) = (self.views(), self.status());
+        let prober = Arc::clone(&self.prober);
         let lease_ttl = self.shared.lease_ttl;
-        registrar::spawn(&self.runtime, seat, Terms { record, lease_ttl, prober, views })
+        registrar::spawn(&self.runtime, seat, Terms { record, lease_ttl, prober, views, status })
     }
 }
 

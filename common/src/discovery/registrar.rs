@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     discovery::{
-        NodeRecord, Prober, Registration, RegistrationState, View,
+        DiscoveryStatus, NodeRecord, Prober, Registration, RegistrationState, View,
         backoff::Backoff,
         registration::{Keeper, Order},
     },
@@ -87,6 +87,7 @@ pub(crate) struct Terms {
     pub(crate) lease_ttl: Duration,
     pub(crate) prober: Arc<dyn Prober>,
     pub(crate) views: watch::Receiver<Option<Arc<View>>>,
+    pub(crate) status: watch::Receiver<DiscoveryStatus>,
 }
 
 impl Terms {
@@ -110,6 +111,22 @@ impl Terms {
         tracing::info!(id = %ours.id, instance = %theirs.instance, address = theirs.grpc,
             "the record of an instance that does not answer is replaced");
         Ok(())
+    }
+}
+
+impl Terms {
+    /// Waits until the ring's settings are known here, and refuses to be a member of a ring that
+    /// this process would compute differently, be it only for the moment until it ends.
+    async fn agree(&self) -> Try<()> {
+        let mut views = self.views.clone();
+        // Conflicts are told before the first view. The bound is for a watcher whose connection
+        // hangs while ours works.
+        let known = tokio::time::timeout(self.lease_ttl, views.wait_for(Option::is_some)).await;
+        if let Some(conflict) = &self.status.borrow().conflict {
+            return Err(Setback::Unfit(conflict.clone()));
+        }
+        let why = || Setback::Unreachable("the cluster state has not been read yet".into());
+        known.map(drop).map_err(|_| why())
     }
 }
 
@@ -216,7 +233,12 @@ impl<S: Seat> Registrar<S> {
         let json =
             self.terms.record.to_json().map_err(|error| Setback::Unfit(error.to_string()))?;
         NodeRecord::parse(&json).map_err(|error| Setback::Unfit(error.to_string()))?;
-        let seen = match self.seat.holder().await? {
+        // First of all, because whether the backend can be reached at all is the better news.
+        let holder = self.seat.holder().await?;
+        if !self.was_registered {
+            self.terms.agree().await?;
+        }
+        let seen = match holder {
             None => 0,
             Some(holder) if holder.on_our_lease && holder.value == json => {
                 return Ok(holder.revision);

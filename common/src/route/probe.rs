@@ -1,4 +1,4 @@
-//! Probes: one task per process asks each member whether it answers, so that an ejected node
+//! Probes: one task per process asks members whether they answer, so that an ejected node
 //! returns without a user's request being risked on it, and operators see response times.
 
 use std::{sync::Arc, time::Duration};
@@ -9,15 +9,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Router, wired::Wired};
 
-/// How often every member is asked; an ejected one only when its ejection is over.
+/// How often members are asked; an ejected one only when its ejection is over.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long a probe waits.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Probes under way at once.
 const PROBES_AT_ONCE: usize = 16;
 
-/// Probes the members of `router`'s topology until `stop`.
-pub async fn probe_members(router: Router, stop: CancellationToken) {
+/// Which members a process probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probed {
+    /// All of them: gateways call all of them, and tell operators how they are.
+    Everybody,
+    /// Those it does not call at present: nodes call others seldom, and there are many nodes.
+    Ejected,
+}
+
+/// Probes the members of `router`'s topology until `stop`. Without it nobody who was ejected ever
+/// comes back.
+pub async fn probe_members(router: Router, probed: Probed, stop: CancellationToken) {
     let mut round = interval(PROBE_EVERY);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -30,15 +40,15 @@ pub async fn probe_members(router: Router, stop: CancellationToken) {
         health.retain(wired.topology.members());
         tokio::select! {
             () = stop.cancelled() => return,
-            () = probe_all(&router, &wired) => {}
+            () = probe_all(&router, &wired, probed) => {}
         }
     }
 }
 
-async fn probe_all(router: &Router, wired: &Arc<Wired>) {
+async fn probe_all(router: &Router, wired: &Arc<Wired>, probed: Probed) {
     let due = |&node: &usize| {
         let health = &wired.wires[node].health;
-        health.callable() || router.shared.health.probe_due(health)
+        (probed == Probed::Everybody && health.callable()) || router.shared.health.probe_due(health)
     };
     let nodes = (0..wired.wires.len()).filter(due);
     stream::iter(nodes)

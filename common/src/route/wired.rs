@@ -14,7 +14,7 @@ use crate::{
     discovery::{NodeRecord, NodeState},
     health::{HealthTable, NodeHealth},
     link::{Identity, Link, Peer},
-    topology::Topology,
+    topology::{Topologies, Topology},
 };
 
 /// A worker's links to one node. They stay while the node does, whatever else changes.
@@ -81,12 +81,13 @@ impl Wiring {
         Self { current: ArcSwap::from_pointee(nowhere), links: Mutex::default(), identity, runtime }
     }
 
-    /// The topology, wired. Links to nodes that are members in both are kept.
-    pub(super) fn to(&self, topology: Arc<Topology>, health: &HealthTable) -> Arc<Wired> {
+    /// The topology of now, wired. Links to nodes that were members before are kept.
+    pub(super) fn now(&self, topologies: &Topologies, health: &HealthTable) -> Arc<Wired> {
         let current = self.current.load_full();
-        if Arc::ptr_eq(&current.topology, &topology) {
+        if topologies.is_current(&current.topology) {
             return current;
         }
+        let topology = topologies.load();
         // Revisions that change no member share the members, so this is the usual case.
         let same_members = ptr::eq(current.topology.members(), topology.members());
         let wires = if same_members {

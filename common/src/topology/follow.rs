@@ -46,6 +46,12 @@ impl Topologies {
         self.shared.current.load_full()
     }
 
+    /// Whether that is the topology now. Cheaper than loading it: no count is touched that other
+    /// threads touch too.
+    pub fn is_current(&self, topology: &Arc<Topology>) -> bool {
+        Arc::ptr_eq(&self.shared.current.load(), topology)
+    }
+
     /// The epoch as it moves. When a new one is seen, [`Topologies::load`] gives its topology or
     /// a later one. It moves with every revision; whether the ring changed, the digest tells.
     pub fn changes(&self) -> watch::Receiver<Epoch> {

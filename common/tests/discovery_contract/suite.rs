@@ -264,6 +264,17 @@ pub(crate) async fn contradicting_ring_settings_are_reported<T: Backend>() {
     let words = refused.message();
     assert!(words.contains("virtual_nodes is 60 here but 50"), "{words}");
     assert!(words.contains("seed is not") && !words.contains("hush"), "{words}");
+
+    // Who would route by another ring is no member, not even until its process has ended.
+    let registration = other.register(node(A));
+    let settled =
+        until(registration.state(), |s| *s != RegistrationState::Trying { problem: None }).await;
+    let RegistrationState::Trying { problem: Some(problem) } = settled else {
+        panic!("{settled:?}");
+    };
+    assert_eq!(problem, words);
+    let never = first.catch_up(0).await.unwrap();
+    assert!(never.members.is_empty(), "{never:#?}");
 }
 
 pub(crate) async fn catching_up_gets_at_least_as_far_as_asked<T: Backend>() {

@@ -96,7 +96,7 @@ async fn a_read_that_many_wait_for_is_not_cancelled_by_one_that_leaves() {
 async fn nobody_waits_longer_because_it_joined_somebody() {
     let mut node = FakeNode::start("n").await;
     let link = link_to(&node);
-    let patient = start(&link, within(get("k"), TRY * 2, LONG));
+    let patient = start(&link, within(get("k"), TRY, LONG));
     let hasty = start(&link, within(get("k"), TRY, TRY));
     let mut stream = node.stream().await;
     for op in stream.ops(2).await {

@@ -1,6 +1,10 @@
 //! Who is asked next, and who is not asked at all.
 
-use common::{discovery::NodeState, error::Code, route::probe_members};
+use common::{
+    discovery::NodeState,
+    error::Code,
+    route::{Probed, probe_members},
+};
 use proto::v1;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -18,10 +22,9 @@ async fn the_owner_is_asked_and_nobody_else() {
         let key = fleet.key(&[owner]);
         let answered = fleet.call(get(&key)).await.unwrap();
         assert_eq!(
-            (answered.node, &answered.reply.value[..]),
+            (node_of(&answered), &answered.reply.value[..]),
             (owner, format!("n{owner}").as_bytes())
         );
-        assert_eq!(answered.topology.epoch.as_of, 1);
         let seen = fleet.seen();
         assert_eq!(seen.len(), 1);
         assert_eq!((seen[0].node, seen[0].request.stand_in, seen[0].as_of), (owner, false, 1));
@@ -57,7 +60,7 @@ async fn an_owner_that_can_not_be_reached_is_ejected_and_comes_back_by_a_probe()
 
     let stop = CancellationToken::new();
     let prober = common::route::Router::new(fleet.shared.clone(), Handle::current());
-    let probing = tokio::spawn(probe_members(prober, stop.clone()));
+    let probing = tokio::spawn(probe_members(prober, Probed::Everybody, stop.clone()));
     eventually("probes of the others", || fleet.nodes[1].hellos().len() == 2).await;
     assert!(!health.callable() && fleet.nodes[0].opened() == 0, "not before its time is over");
     fleet.clock.advance(std::time::Duration::from_secs(2));
@@ -65,6 +68,30 @@ async fn an_owner_that_can_not_be_reached_is_ejected_and_comes_back_by_a_probe()
     assert!(health.last_seen_unix_ms().is_some() && health.response_time().is_some());
     assert_eq!(fleet.get(&key).await.unwrap(), 0);
     assert_eq!(fleet.asked(), [(0, false)]);
+    stop.cancel();
+    soon("the prober's end", probing).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_probes_only_the_ejected_gets_them_back_and_leaves_the_others_alone() {
+    let mut fleet = Fleet::new(3).await;
+    let key = fleet.key(&[0, 1]);
+    fleet.nodes[0].kill().await;
+    for _ in 0..3 {
+        assert_eq!(fleet.get(&key).await.unwrap(), 1);
+    }
+    let health = fleet.shared.health.of(fleet.shared.topologies.load().member(0));
+    assert!(!health.callable());
+    let (identity, address) = (fleet.nodes[0].identity.clone(), fleet.nodes[0].address.clone());
+    fleet.nodes[0] = FakeNode::start_as(identity, &address).await;
+    fleet.serve(0);
+    fleet.clock.advance(std::time::Duration::from_secs(2));
+
+    let stop = CancellationToken::new();
+    let prober = common::route::Router::new(fleet.shared.clone(), Handle::current());
+    let probing = tokio::spawn(probe_members(prober, Probed::Ejected, stop.clone()));
+    eventually("the node to be back", || health.callable()).await;
+    assert_eq!((fleet.nodes[1].hellos().len(), fleet.nodes[2].opened()), (1, 0));
     stop.cancel();
     soon("the prober's end", probing).await.unwrap();
 }
@@ -91,7 +118,7 @@ async fn what_was_refused_before_it_began_goes_to_the_next_node() {
     fleet.refuses(2);
     let version = common::entry::Version::default();
     for ask in [get(&key), set(&key), set_if_absent(&key), delete(&key), delete_if(&key, version)] {
-        assert_eq!(fleet.call(ask).await.unwrap().node, 0);
+        assert_eq!(node_of(&fleet.call(ask).await.unwrap()), 0);
         assert_eq!(fleet.asked(), [(2, false), (0, true)]);
     }
     assert_eq!(fleet.shared.health.ejected(), 0);

@@ -173,7 +173,7 @@ impl Fleet {
 
     /// Reads a key, and says which node answered.
     pub(crate) async fn get(&self, key: &Key) -> Result<usize> {
-        self.call(get(key)).await.map(|answered| answered.node)
+        self.call(get(key)).await.map(|answered| node_of(&answered))
     }
 
     /// What the nodes were asked since this was called last.
@@ -240,4 +240,9 @@ pub(crate) fn delete(key: &Key) -> Ask {
 
 pub(crate) fn group() -> GroupName {
     "default".parse().unwrap()
+}
+
+/// Which of the fleet's nodes answered.
+pub(crate) fn node_of(answered: &Answered) -> usize {
+    answered.node().id.as_str().trim_start_matches('n').parse().unwrap()
 }

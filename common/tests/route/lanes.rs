@@ -21,7 +21,7 @@ async fn a_large_value_is_asked_for_again_on_the_bulk_lane_of_the_same_node() {
     });
     for _ in 0..2 {
         let answered = fleet.call(get(&key)).await.unwrap();
-        assert_eq!((answered.node, answered.reply.value.len()), (1, BULK_OVER + 1));
+        assert_eq!((node_of(&answered), answered.reply.value.len()), (1, BULK_OVER + 1));
         let seen = fleet.seen();
         let lanes: Vec<_> = seen.iter().map(|seen| (seen.node, seen.lane)).collect();
         assert_eq!(lanes, [(1, v1::Lane::Small), (1, v1::Lane::Bulk)]);
