@@ -90,7 +90,7 @@ async fn loaded_run() -> (Setting, Run) {
             after: Duration::from_secs(3),
         };
         let cluster = fleet(&setting).await;
-        let capacity = capacity::measured(cluster.gateway_addresses(), mixture()).await;
+        let capacity = capacity::measured(&cluster.gateway_addresses(), mixture).await;
         setting.rate = capacity / 2.0;
         let run = kill_a_node(&cluster, &setting).await;
         if capacity::was_loaded(&run.recording, run.killed, setting.rate) {
