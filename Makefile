@@ -11,7 +11,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: toolchain ## start a local fleet: 3 nodes and a gateway in one process
-	$(CARGO) run --release -p ringway-fleet --bin fleet
+	$(CARGO) run -p ringway-fleet --bin fleet
 
 test: tools ## fetch what the tests need and run them all (short forms)
 	$(CARGO) build --workspace --bins
@@ -31,8 +31,9 @@ lint: toolchain ## formatting, clippy and rustdoc; any warning is an error
 doc: toolchain ## the API documentation, in target/doc
 	$(CARGO) doc --no-deps --workspace
 
-bench: tools bench-ring ## the ring bench and a load run against a local fleet
-	$(CARGO) run --release -p ringway-fleet --bin load
+bench: tools bench-ring ## the ring bench, and what a request costs beside a bare responder
+	$(CARGO) build --release --workspace --bins
+	target/release/load
 
 bench-ring: toolchain ## lookup, rebuild and spread of the ring alone
 	$(CARGO) bench -p ringway-common --bench ring
