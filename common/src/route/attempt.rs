@@ -55,10 +55,10 @@ impl Router {
         let started = Instant::now();
         let is_read = errand.request.verb() == v1::Verb::Get;
         let mut bulk = errand.request.value.len() > frame::BULK_OVER;
-        let mut answer = self.send(wired, node, errand, bulk).await;
+        let mut answer = self.send(wired, node, errand, bulk, started).await;
         if is_read && matches!(&answer, Answer::Reply(reply) if reply.use_bulk) {
             bulk = true;
-            answer = self.send(wired, node, errand, bulk).await;
+            answer = self.send(wired, node, errand, bulk, Instant::now()).await;
         }
         match self.judge(wired, node, answer) {
             Judged::Done(next) => next,
@@ -75,7 +75,14 @@ impl Router {
         }
     }
 
-    async fn send(&self, wired: &Wired, node: usize, errand: &Errand, bulk: bool) -> Answer {
+    async fn send(
+        &self,
+        wired: &Wired,
+        node: usize,
+        errand: &Errand,
+        bulk: bool,
+        started: Instant,
+    ) -> Answer {
         let Errand { request, position, deadline, .. } = errand;
         let wire = &wired.wires[node];
         let link = if bulk { wire.bulk() } else { wire.small() };
@@ -83,7 +90,7 @@ impl Router {
             request: request.clone(),
             epoch: wired.topology.epoch,
             position: *position,
-            try_deadline: (Instant::now() + self.try_timeout(bulk)).min(*deadline),
+            try_deadline: (started + self.try_timeout(bulk)).min(*deadline),
             deadline: *deadline,
         };
         link.call(call).await
