@@ -13,11 +13,13 @@ use common::{
     route::{self, Persistence, Probed, Router, Shared},
     security, serve,
     serve::{Listener, ServeFamilies, ServeMetrics, Target},
-    telemetry, topology,
+    telemetry,
+    topology::{self, Topologies},
     worker::{Workers, default_workers},
 };
 use proto::v1::Role;
 use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use crate::{
@@ -63,7 +65,9 @@ impl Gateway {
         let listener = Listener::bind(&gateway.listen()).await?;
         let address = listener.local_addr();
         let workers = Workers::start("gateway", workers(gateway.workers))?;
-        let route = route(settings, address, discovery, Arc::clone(&clock), lifecycle);
+        let following = CancellationToken::new();
+        let topologies = topology::follow(discovery, lifecycle.tracker(), following.clone());
+        let route = route(settings, address, topologies, Arc::clone(&clock));
 
         let mut registry = telemetry::Metrics::new();
         route.metrics.register(registry.registry());
@@ -78,7 +82,16 @@ impl Gateway {
         let probing = route::probe_members(prober, Probed::Everybody, stop.soft.clone());
         lifecycle.spawn_critical("prober", probing);
         let targets = targets(&workers, &process, &metrics, gateway.request_timeout);
-        serve_until_stopped(lifecycle, listener, targets, workers, &process, connections);
+        let following = following.drop_guard();
+        serve_until_stopped(
+            lifecycle,
+            listener,
+            targets,
+            workers,
+            &process,
+            connections,
+            following,
+        );
         tracing::info!(%address, "gateway listens");
         Ok(Self { address, process })
     }
@@ -103,13 +116,12 @@ fn workers(configured: usize) -> usize {
     if configured == 0 { default_workers() } else { configured }
 }
 
-/// What all workers need to route: the cluster's topology, followed from here on.
+/// What all workers need to route.
 fn route(
     settings: &Settings,
     address: SocketAddr,
-    discovery: Arc<dyn Discovery>,
+    topologies: Topologies,
     clock: Arc<dyn Clock>,
-    lifecycle: &Lifecycle,
 ) -> Arc<Shared> {
     let gateway = &settings.gateway;
     let identity = Identity {
@@ -118,7 +130,6 @@ fn route(
         id: gateway.id.clone().unwrap_or_else(|| address.to_string()),
         instance: Uuid::new_v4(),
     };
-    let topologies = topology::follow(discovery, lifecycle.tracker(), lifecycle.stop().soft);
     let persistence =
         Persistence { try_timeout: gateway.try_timeout, max_retries: gateway.max_retries as usize };
     Arc::new(Shared::new(identity, topologies, persistence, clock))
@@ -147,11 +158,14 @@ fn serve_until_stopped(
     workers: Workers,
     process: &Process,
     connections: Arc<ServeMetrics>,
+    following: DropGuard,
 ) {
     let stop = lifecycle.stop();
     let serving = serve::serve(listener, targets, process.limits(), connections, stop);
     lifecycle.spawn_critical("gateway listener", async move {
         serving.await;
         workers.stop().await;
+        // Only now: requests that are being finished are routed by the ring as it is.
+        drop(following);
     });
 }

@@ -15,6 +15,7 @@ use common::{
     security,
     serve::BindError,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::grpc::NodeService;
 
@@ -60,11 +61,15 @@ impl Node {
         // Serving outlives the soft stop: a node serves until it has left the ring.
         let hard = lifecycle.stop().hard;
         let serving = Stop { soft: hard.child_token(), hard };
-        let service = build::service(settings, &record, &discovery, clock, lifecycle, &serving)?;
+        let following = CancellationToken::new();
+        let (follow, following) = (following.clone(), following.drop_guard());
+        let service = build::service(settings, &record, &discovery, clock, lifecycle, follow)?;
         let (grpc, http) = (listeners.grpc.local_addr(), listeners.http.local_addr());
-        let registered = build::serve(settings, listeners, &service, lifecycle, &serving)?;
+        let registered =
+            build::serve(settings, listeners, &service, lifecycle, &serving, following)?;
         let registration = Arc::new(discovery.register(record));
         registered.follow(registration.state());
+        build::mind_registration(lifecycle, registration.state());
         leave::when_stopped(lifecycle, serving, Arc::clone(&service), Arc::clone(&registration));
         let id = service.id.clone();
         tracing::info!(node_id = %id, %grpc, %http, "node listens");

@@ -15,6 +15,7 @@ use std::{
 
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
@@ -42,6 +43,8 @@ pub struct NodeHealth {
     last_seen_unix_ms: AtomicU64,
     response_us: AtomicU64,
     last_error: Mutex<Option<String>>,
+    /// When the last failure was counted.
+    last_failure: Mutex<Option<Instant>>,
     /// Not a member when [`HealthTable::retain`] looked last.
     absent: AtomicBool,
 }
@@ -135,9 +138,18 @@ impl HealthTable {
         self.ejections.get()
     }
 
-    /// A call failed. True: that ejected the node, which happens only while no more than half of
-    /// the `members` would be ejected.
-    pub fn failed(&self, node: &NodeHealth, members: usize, why: &str) -> bool {
+    /// A call that began at `started` failed. True: that ejected the node, which happens only
+    /// while no more than half of the `members` would be ejected.
+    ///
+    /// Calls that were under way together count as one: a hundred of them caught by one hiccup are
+    /// not failures in a row.
+    pub fn failed(&self, node: &NodeHealth, members: usize, why: &str, started: Instant) -> bool {
+        let mut last = node.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| started < last) {
+            return false;
+        }
+        *last = Some(Instant::now());
+        drop(last);
         let failures = node.failures.fetch_add(1, Ordering::Relaxed) + 1;
         if failures < FAILURES_TO_EJECT || !node.callable() {
             return false;
@@ -240,12 +252,12 @@ mod tests {
     fn three_failures_in_a_row_eject_and_a_probe_brings_back() {
         let (table, clock) = table();
         let a = node(&table, "a");
-        assert!(!table.failed(&a, 3, "refused"));
-        assert!(!table.failed(&a, 3, "refused"));
+        assert!(!table.failed(&a, 3, "refused", Instant::now()));
+        assert!(!table.failed(&a, 3, "refused", Instant::now()));
         a.succeeded();
-        assert!(!table.failed(&a, 3, "refused"));
-        assert!(!table.failed(&a, 3, "refused"));
-        assert!(table.failed(&a, 3, "refused"));
+        assert!(!table.failed(&a, 3, "refused", Instant::now()));
+        assert!(!table.failed(&a, 3, "refused", Instant::now()));
+        assert!(table.failed(&a, 3, "refused", Instant::now()));
         assert!(!a.callable());
         assert_eq!(a.problem().as_deref(), Some("refused"));
         assert!(!table.probe_due(&a));
@@ -261,7 +273,7 @@ mod tests {
         let (table, clock) = table();
         let a = node(&table, "a");
         (0..3).for_each(|_| {
-            table.failed(&a, 3, "refused");
+            table.failed(&a, 3, "refused", Instant::now());
         });
         clock.advance(Duration::from_secs(2));
         table.probe_failed(&a);
@@ -275,19 +287,30 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_fail_together_count_as_one() {
+        let (table, _clock) = table();
+        let a = node(&table, "a");
+        let together = Instant::now();
+        (0..100).for_each(|_| {
+            table.failed(&a, 3, "no answer in time", together);
+        });
+        assert!(a.callable());
+    }
+
+    #[test]
     fn never_more_than_half_are_ejected() {
         let (table, _clock) = table();
         for (id, expected) in [("a", true), ("b", false), ("c", false)] {
             let node = node(&table, id);
             (0..9).for_each(|_| {
-                table.failed(&node, 3, "refused");
+                table.failed(&node, 3, "refused", Instant::now());
             });
             assert_eq!(!node.callable(), expected, "{id}");
         }
     }
 
     fn eject(table: &HealthTable, node: &NodeHealth) -> bool {
-        (0..FAILURES_TO_EJECT).any(|_| table.failed(node, 2, "refused"))
+        (0..FAILURES_TO_EJECT).any(|_| table.failed(node, 2, "refused", Instant::now()))
     }
 
     #[test]
@@ -309,7 +332,7 @@ mod tests {
         let (gone, member) = (node(&table, "gone"), node(&table, "member"));
         assert!(eject(&table, &gone) && !eject(&table, &member));
         table.retain(&[member_of("member")]);
-        assert!(table.failed(&member, 2, "refused"));
+        assert!(table.failed(&member, 2, "refused", Instant::now()));
         table.retain(&[member_of("member")]);
         assert!(node(&table, "gone").callable());
     }

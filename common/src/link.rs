@@ -30,7 +30,7 @@ use uuid::Uuid;
 use crate::topology::Epoch;
 
 /// Submissions on their way to a link's task; more are refused as [`Unsent::Full`].
-const SUBMISSIONS: usize = 1024;
+const SUBMISSIONS: usize = 4096;
 /// How long a link without work stays open.
 pub const IDLE_CLOSE: Duration = Duration::from_secs(60);
 

@@ -210,7 +210,9 @@ impl Router {
             }
             errand.request.stand_in = node != owner;
             match self.try_node(wired, node, errand).await {
-                Next::Return(result) => return Ok(Routed::Answered(result?, node)),
+                Next::Return(result) => {
+                    return Ok(Routed::Answered(errand.settle(result)?, node));
+                }
                 Next::Reroute(moved) => return Ok(Routed::Moved(moved)),
                 Next::Elsewhere(error) => failure = Some(error),
             }

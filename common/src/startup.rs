@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// How long a gateway's requests may take to finish once it is told to stop.
-const GATEWAY_DRAIN: Duration = Duration::from_secs(10);
+/// A body may take 10 s, and what is done with it 2 s more.
+const GATEWAY_DRAIN: Duration = Duration::from_secs(15);
 
 /// What a server's start answers: any error, since all there is to do is to print it.
 pub type Started = Result<(), Box<dyn Error + Send + Sync>>;

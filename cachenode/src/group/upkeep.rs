@@ -32,17 +32,12 @@ impl Group {
     /// removed. Walks the whole group: not for a worker.
     pub fn relinquish(&self, is_ours: impl Fn(&str) -> bool) -> usize {
         let is_foreign = |entry: &Stored| !is_ours(entry.key());
-        let mut removed = 0;
-        loop {
-            let slots = self.store.pick(&mut |entry| is_foreign(entry), SWEEP_LIMIT);
-            for &slot in &slots {
-                let _section = self.critical.enter(slot);
-                removed += usize::from(self.store.remove_if(slot, &is_foreign));
-            }
-            if slots.len() < SWEEP_LIMIT {
-                return removed;
-            }
-        }
+        let slots = self.store.pick(&mut |entry| is_foreign(entry), usize::MAX);
+        let remove = |slot: &&u64| {
+            let _section = self.critical.enter(**slot);
+            self.store.remove_if(**slot, &is_foreign)
+        };
+        slots.iter().filter(remove).count()
     }
 
     /// Notes when an entry is going to expire.

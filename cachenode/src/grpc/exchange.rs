@@ -7,9 +7,15 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use common::link::frame::{self, MAX_BATCH_BYTES, MAX_BATCH_OPS};
+use common::{
+    error::{Code, Error},
+    link::frame::{self, MAX_BATCH_BYTES, MAX_BATCH_OPS},
+};
 use proto::v1::{self, op::Kind};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
@@ -27,6 +33,8 @@ const MAX_WAITING: usize = 8192;
 const MAX_WAITING_BYTES: usize = 256 << 20;
 /// Operations of one stream that run in tasks of their own, at most.
 const MAX_DEFERRED: usize = 1024;
+/// When a peer that was refused for that may come again.
+const COME_AGAIN: Duration = Duration::from_secs(1);
 /// How long a peer may take for its Hello.
 const HELLO_TIME: Duration = Duration::from_secs(5);
 
@@ -148,9 +156,10 @@ impl Stream {
         let sender = OpSender { epoch: &epoch, age, lane: self.lane, moment: &moment };
         for v1::Op { id, kind } in batch.ops {
             let answer = match kind {
+                Some(Kind::Request(_)) if self.waiting.is_crowded() => Some(overloaded()),
                 Some(Kind::Request(request)) => self.request(id, request, &sender),
                 Some(Kind::Ping(_)) => Some(Kind::Pong(v1::Pong { draining: moment.leaving })),
-                // Reads and writes are done by the time a Cancel could come.
+                // What was not deferred is done by now, and what was will not take long.
                 Some(Kind::Cancel(_)) => None,
                 _ => Some(Kind::Reply(super::operation::unsupported("operation"))),
             };
@@ -168,16 +177,21 @@ impl Stream {
         }
     }
 
-    /// This node's ring is behind the sender's: catch up, then do the request.
+    /// This node's ring is behind the sender's: catch up, then do the request. A reader hears
+    /// that it takes longer; a write is given up when its try is over, as its sender does.
     fn defer(&self, id: u64, request: v1::Request, sender: &OpSender<'_>) -> Option<Kind> {
         let refusal = || super::operation::not_started(v1::not_started::Reason::CatchingUp);
         let Ok(permit) = self.deferred.clone().try_reserve_owned() else { return Some(refusal()) };
+        let is_read = request.verb() == v1::Verb::Get;
+        let patience = if is_read { request.budget_ms } else { request.try_ms };
+        let patience = Duration::from_millis(patience.into()).saturating_sub(sender.age);
         let node = Arc::clone(&self.node);
         let (epoch, age, lane) = (sender.epoch.clone(), sender.age, sender.lane);
-        let patience = Duration::from_millis(request.budget_ms.into());
+        let arrived = Instant::now();
         tokio::spawn(async move {
             let caught_up = timeout(patience, node.topologies().catch_up(epoch.as_of)).await;
             let moment = Moment::of(&node);
+            let age = age + arrived.elapsed();
             let sender = OpSender { epoch: &epoch, age, lane, moment: &moment };
             let kind = match caught_up {
                 Ok(Ok(_)) => execute(&node, &request, &sender).unwrap_or_else(|Behind| refusal()),
@@ -185,7 +199,7 @@ impl Stream {
             };
             permit.send(v1::Op { id, kind: Some(kind) });
         });
-        None
+        is_read.then_some(Kind::Pending(v1::Pending {}))
     }
 
     fn flush(&mut self, outbound: &Outbound) {
@@ -203,6 +217,11 @@ impl Stream {
     }
 }
 
+fn overloaded() -> Kind {
+    let error = Error::new(Code::Overloaded, "too many answers wait to be read");
+    Kind::Reply(error.retry_after(COME_AGAIN).to_reply())
+}
+
 async fn writable(outbound: &Outbound) -> bool {
     outbound.reserve().await.is_ok()
 }
@@ -218,6 +237,12 @@ impl Waiting {
     fn push(&mut self, op: v1::Op) {
         self.bytes += op.kind.as_ref().map_or(0, frame::weight);
         self.ops.push_back(op);
+    }
+
+    /// Whether it is time to refuse more work. A peer that reads comes never so far by small
+    /// values, but a few dozen large ones do.
+    fn is_crowded(&self) -> bool {
+        self.ops.len() > MAX_WAITING / 2 || self.bytes > MAX_WAITING_BYTES / 2
     }
 
     fn is_over_bounds(&self) -> bool {

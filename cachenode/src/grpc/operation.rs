@@ -63,9 +63,6 @@ pub(super) fn execute(
     request: &v1::Request,
     sender: &Sender<'_>,
 ) -> std::result::Result<Kind, Behind> {
-    if sender.moment.leaving {
-        return Ok(not_started(Reason::Draining));
-    }
     let is_read = request.verb() == v1::Verb::Get;
     let patience = if is_read { request.budget_ms } else { request.try_ms };
     if sender.age > Duration::from_millis(patience.into()) {
@@ -128,7 +125,12 @@ fn authority(
     sender: &Sender<'_>,
 ) -> std::result::Result<Authority, Failure> {
     let as_of = topology.epoch.as_of;
-    Ok(match judge(topology, &node.id, sender.epoch, request)? {
+    let standing = judge(topology, &node.id, sender.epoch, request)?;
+    // A node that has left says who owns the key now; where that is not known yet, others may.
+    if sender.moment.leaving {
+        return Err(Refusal::NotStarted(Reason::Draining).into());
+    }
+    Ok(match standing {
         Standing::Owner => Authority::owner(as_of),
         Standing::StandIn => Authority::stand_in(as_of),
     })
@@ -193,7 +195,7 @@ fn set(
         content_type: &request.content_type,
         ttl: (request.ttl_ms > 0).then(|| Duration::from_millis(request.ttl_ms)),
         condition: condition(request.condition.as_ref())?,
-        op: op_id(request),
+        op: op_id(request)?,
     };
     let applied = group.set(&write, || authority_now(node, request, sender))?;
     Ok(v1::Reply {
@@ -211,7 +213,7 @@ fn delete(
     sender: &Sender<'_>,
 ) -> std::result::Result<v1::Reply, Failure> {
     let condition = condition(request.condition.as_ref())?;
-    let delete = Delete { key: &request.key, condition, op: op_id(request) };
+    let delete = Delete { key: &request.key, condition, op: op_id(request)? };
     group.delete(&delete, || authority_now(node, request, sender))?;
     Ok(v1::Reply::default())
 }
@@ -229,9 +231,13 @@ fn condition(wire: Option<&v1::Condition>) -> Result<Condition> {
     })
 }
 
-fn op_id(request: &v1::Request) -> Option<OpId> {
-    (!request.op_link.is_empty())
-        .then(|| OpId { link: uuid_of(&request.op_link), seq: request.op_seq })
+fn op_id(request: &v1::Request) -> Result<Option<OpId>> {
+    match request.op_link.len() {
+        0 => Ok(None),
+        16 => Ok(Some(OpId { link: uuid_of(&request.op_link), seq: request.op_seq })),
+        // Made up, it could be another client's.
+        _ => Err(Error::new(Code::InvalidRequest, "op_link is 16 bytes, or absent")),
+    }
 }
 
 fn millis(time: Duration) -> u64 {

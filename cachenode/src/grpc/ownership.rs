@@ -1,9 +1,6 @@
 //! Whether this node may do an operation on a key: decided by the ring, at the moment it applies.
 
-use common::{
-    discovery::NodeId,
-    topology::{Epoch, Topology},
-};
+use common::{discovery::NodeId, topology::Topology};
 use proto::v1::{self, Moved, not_started::Reason};
 
 /// As what a node does an operation.
@@ -37,27 +34,112 @@ pub(crate) fn judge(
     if sender.digest == topology.epoch.digest {
         return Ok(if request.stand_in { Standing::StandIn } else { Standing::Owner });
     }
+    let ours = &topology.epoch;
+    let comparable = ours.generation.as_bytes()[..] == sender.generation[..];
+    // Whoever has seen less catches up before it answers, whatever its own ring says.
+    if comparable && ours.as_of < sender.as_of {
+        return Err(Refusal::Behind);
+    }
     let owner = topology.owner(&request.group, &request.key).map(|(owner, _)| owner);
     let owner = owner.map(|index| &topology.member(index).id);
     if owner == Some(own) {
         return Ok(Standing::Owner);
     }
-    if request.stand_in {
+    // A stand-in serves only who routes by the same ring: by a newer one another node may be the
+    // owner, alive and with a newer value. Other generations can't be compared.
+    if request.stand_in && !comparable {
         return Ok(Standing::StandIn);
-    }
-    if is_behind(&topology.epoch, sender) {
-        return Err(Refusal::Behind);
     }
     match owner {
         Some(owner) => {
-            let epoch = Some(topology.epoch.to_wire());
+            let epoch = Some(ours.to_wire());
             Err(Refusal::Moved(Moved { owner: owner.to_string(), epoch }))
         }
         None => Err(Refusal::NotStarted(Reason::CatchingUp)),
     }
 }
 
-/// Whether the sender has seen later history of the same cluster state.
-fn is_behind(own: &Epoch, sender: &v1::Epoch) -> bool {
-    own.generation.as_bytes()[..] == sender.generation[..] && own.as_of < sender.as_of
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use common::discovery::{NodeRecord, NodeState, RingSettings, View};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const GENERATION: Uuid = Uuid::from_u128(1);
+
+    fn record(id: &str) -> NodeRecord {
+        NodeRecord {
+            id: id.parse().unwrap(),
+            instance: Uuid::nil(),
+            grpc: "127.0.0.1:1".to_owned(),
+            http: String::new(),
+            zone: String::new(),
+            weight: 100,
+            state: NodeState::Active,
+            version: String::new(),
+            started_at: String::new(),
+        }
+    }
+
+    fn topology(as_of: u64, ids: &[&str]) -> Topology {
+        let members: BTreeMap<_, _> =
+            ids.iter().map(|id| record(id)).map(|record| (record.id.clone(), record)).collect();
+        let ring = RingSettings::default();
+        Topology::empty().next(&View { generation: GENERATION, as_of, ring, members })
+    }
+
+    fn request(stand_in: bool) -> v1::Request {
+        let (group, key) = ("g".to_owned(), "k".to_owned());
+        v1::Request { group, key, stand_in, ..Default::default() }
+    }
+
+    fn judged(
+        ours: &Topology,
+        theirs: &Topology,
+        own: &str,
+        stand_in: bool,
+    ) -> Result<Standing, Refusal> {
+        judge(ours, &own.parse().unwrap(), &theirs.epoch.to_wire(), &request(stand_in))
+    }
+
+    #[test]
+    fn by_the_same_ring_the_sender_is_believed() {
+        let ring = topology(5, &["a", "b"]);
+        for id in ["a", "b"] {
+            assert_eq!(judged(&ring, &ring, id, false), Ok(Standing::Owner));
+            assert_eq!(judged(&ring, &ring, id, true), Ok(Standing::StandIn));
+        }
+    }
+
+    #[test]
+    fn who_has_seen_less_catches_up_even_as_the_owner() {
+        let (old, new) = (topology(5, &["a"]), topology(6, &["a", "b"]));
+        for stand_in in [false, true] {
+            assert_eq!(judged(&old, &new, "a", stand_in), Err(Refusal::Behind));
+        }
+    }
+
+    #[test]
+    fn an_old_sender_is_told_who_owns_the_key_now() {
+        let (old, new) = (topology(5, &["a"]), topology(6, &["b"]));
+        for stand_in in [false, true] {
+            let Err(Refusal::Moved(moved)) = judged(&new, &old, "a", stand_in) else {
+                panic!("the key is b's")
+            };
+            assert_eq!(moved.owner, "b");
+            assert_eq!(judged(&new, &old, "b", stand_in), Ok(Standing::Owner));
+        }
+    }
+
+    #[test]
+    fn other_generations_can_not_be_compared() {
+        let ours = topology(5, &["b"]);
+        let theirs = v1::Epoch { as_of: 99, ..v1::Epoch::default() };
+        let judged = |stand_in| judge(&ours, &"a".parse().unwrap(), &theirs, &request(stand_in));
+        assert_eq!(judged(true), Ok(Standing::StandIn));
+        assert!(matches!(judged(false), Err(Refusal::Moved(_))));
+    }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use common::{
     clock::Clock,
     config::{Settings, host_port},
-    discovery::{Discovery, NodeId, NodeRecord, NodeState},
+    discovery::{Discovery, NodeId, NodeRecord, NodeState, RegistrationState},
     lifecycle::{Lifecycle, Stop},
     link::{
         Identity,
@@ -19,8 +19,8 @@ use common::{
     worker::{Workers, default_workers},
 };
 use proto::v1::{Role, cache_server::CacheServer};
-use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use tokio::{runtime::Handle, sync::watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use uuid::Uuid;
@@ -104,7 +104,7 @@ pub(super) fn service(
     discovery: &Arc<dyn Discovery>,
     clock: Arc<dyn Clock>,
     lifecycle: &Lifecycle,
-    serving: &Stop,
+    following: CancellationToken,
 ) -> Result<Arc<NodeService>, StartError> {
     let identity = Identity {
         service: settings.discovery.service_name.clone(),
@@ -112,9 +112,7 @@ pub(super) fn service(
         id: record.id.to_string(),
         instance: record.instance,
     };
-    // Followed until nothing is served any more: a draining node has to know who owns its keys.
-    let stop = serving.soft.clone();
-    let topologies = topology::follow(Arc::clone(discovery), lifecycle.tracker(), stop);
+    let topologies = topology::follow(Arc::clone(discovery), lifecycle.tracker(), following);
     let groups = definitions::groups(settings, &clock)?;
     let route = Shared::new(identity.clone(), topologies, PERSISTENCE, Arc::clone(&clock));
     Ok(Arc::new(NodeService {
@@ -135,6 +133,7 @@ pub(super) fn serve(
     service: &Arc<NodeService>,
     lifecycle: &Lifecycle,
     serving: &Stop,
+    following: DropGuard,
 ) -> Result<Registered, StartError> {
     let count = match settings.node.workers {
         0 => default_workers(),
@@ -169,6 +168,8 @@ pub(super) fn serve(
     lifecycle.spawn_critical("node grpc listener", async move {
         serving_grpc.await;
         workers.stop().await;
+        // Only now: a node that drains has to know who owns its keys.
+        drop(following);
     });
     lifecycle.spawn_critical("node http listener", serving_http);
     let prober = Router::new(Arc::clone(&service.route), Handle::current());
@@ -179,6 +180,21 @@ pub(super) fn serve(
     lifecycle
         .spawn_critical("maintenance", maintain(Arc::clone(&service.groups), serving.soft.clone()));
     Ok(registered)
+}
+
+/// A registration whose task has died lets its lease run out: better to end and be restarted.
+pub(super) fn mind_registration(
+    lifecycle: &Lifecycle,
+    mut state: watch::Receiver<RegistrationState>,
+) {
+    let soft = lifecycle.stop().soft;
+    lifecycle.spawn_critical("registration", async move {
+        let died = async { while state.changed().await.is_ok() {} };
+        tokio::select! {
+            () = soft.cancelled() => {}
+            () = died => {}
+        }
+    });
 }
 
 fn grpc_app(
@@ -211,7 +227,14 @@ async fn maintain(groups: Arc<Groups>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = turn.tick() => groups.maintain(),
+            _ = turn.tick() => {
+                // It may walk everything that is stored, which must not hold up the lease.
+                let groups = Arc::clone(&groups);
+                let walk = tokio::task::spawn_blocking(move || groups.maintain());
+                if walk.await.is_err() {
+                    tracing::error!("the upkeep of the groups has failed");
+                }
+            }
         }
     }
 }

@@ -29,7 +29,10 @@ pub(super) fn when_stopped(
         stop.soft.cancelled().await;
         tokio::select! {
             () = stop.hard.cancelled() => {}
-            () = deregister(&registration) => {}
+            () = async {
+                deregister(&registration).await;
+                see_it_gone(&service).await;
+            } => {}
         }
         service.leaving.cancel();
         serving.soft.cancel();
@@ -50,5 +53,22 @@ async fn deregister(registration: &Registration) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the registry does not know that the node leaves"),
         Err(_) => tracing::warn!("the registry does not answer; the node's lease will run out"),
+    }
+}
+
+/// Waits until this node knows the ring without itself: from then on it can tell whoever asks by
+/// the old one who owns a key now.
+async fn see_it_gone(service: &NodeService) {
+    let topologies = &service.route.topologies;
+    let mut epochs = topologies.changes();
+    let gone = async {
+        while topologies.load().index_of(&service.id).is_some() {
+            if epochs.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    if timeout(TELL, gone).await.is_err() {
+        tracing::debug!(node_id = %service.id, "the ring still has this node");
     }
 }

@@ -18,6 +18,8 @@ use super::{
 
 /// How exactly deadlines are kept.
 const TICK: Duration = Duration::from_millis(10);
+/// A tick that comes so late says that this process stood still.
+const STOOD_STILL: Duration = Duration::from_millis(50);
 /// Operations on the small lane that have left and are not answered, at most.
 const MAX_OUTSTANDING: usize = 4096;
 /// The same on the bulk lane, where each may bring a large value.
@@ -131,9 +133,13 @@ impl Task {
             tokio::select! {
                 biased;
                 // First, because deadlines must be kept on a busy link too; it is rarely ready.
-                now = self.tick.tick(), if !idle => {
-                    self.queue.sweep(now);
-                    stream.cancels.extend(stream.slab.sweep(now));
+                due = self.tick.tick(), if !idle => {
+                    let now = Instant::now();
+                    // After standing still, answers may lie in the socket: they are read first.
+                    if now - due < STOOD_STILL {
+                        self.queue.sweep(now);
+                        stream.cancels.extend(stream.slab.sweep(now));
+                    }
                 }
                 received = stream.inbound.message() => match received {
                     Ok(Some(batch)) => stream.receive(batch),

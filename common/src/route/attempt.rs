@@ -43,6 +43,15 @@ pub(super) struct Errand {
 }
 
 impl Errand {
+    /// What a last answer is worth after an earlier try whose fate is unknown: an error from
+    /// another node must not deny what may have been done, except that a delete which finds
+    /// nothing any more has done what was asked.
+    pub(super) fn settle(&mut self, result: Result<v1::Reply>) -> Result<v1::Reply> {
+        let (Err(error), Some(unknown)) = (&result, self.unknown.take()) else { return result };
+        let deleted = self.request.verb() == v1::Verb::Delete && error.code() == Code::NotFound;
+        if deleted { Ok(v1::Reply::default()) } else { Err(unknown) }
+    }
+
     /// What to tell the caller when nobody could be made to answer.
     pub(super) fn give_up(&mut self, last: Error) -> Error {
         self.unknown.take().unwrap_or(last).retry_after(COME_AGAIN)
@@ -60,7 +69,7 @@ impl Router {
             bulk = true;
             answer = self.send(wired, node, errand, bulk, Instant::now()).await;
         }
-        match self.judge(wired, node, answer) {
+        match self.judge(wired, node, answer, bulk, started) {
             Judged::Done(next) => next,
             Judged::Unknown(error) if is_read => Next::Elsewhere(error),
             Judged::Unknown(_) if errand.request.condition.is_some() => {
@@ -102,11 +111,18 @@ impl Router {
     }
 
     /// What an answer means for the request, and for the node's health.
-    fn judge(&self, wired: &Wired, node: usize, answer: Answer) -> Judged {
+    fn judge(
+        &self,
+        wired: &Wired,
+        node: usize,
+        answer: Answer,
+        bulk: bool,
+        started: Instant,
+    ) -> Judged {
         let wire = &wired.wires[node];
         let id = &wired.topology.member(node).id;
         let blame = |why: &str| {
-            if self.shared.health.failed(&wire.health, wired.wires.len(), why) {
+            if self.shared.health.failed(&wire.health, wired.wires.len(), why, started) {
                 tracing::warn!(node = %id, why, "node ejected: calls go to the next one meanwhile");
             }
         };
@@ -140,7 +156,10 @@ impl Router {
                 Judged::Done(Next::Elsewhere(unavailable(format!("node {id} can't be reached"))))
             }
             Answer::Unsent(Unsent::Expired) => {
-                blame("it takes no more operations");
+                // On the bulk lane it is our own bound that keeps operations back.
+                if !bulk {
+                    blame("it takes no more operations");
+                }
                 Judged::Done(Next::Elsewhere(timed_out(id)))
             }
             Answer::Lost => {
