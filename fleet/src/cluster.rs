@@ -26,6 +26,9 @@ pub use view::{NodeView, Nodes, key_path};
 /// machine that is busy with five of them proves nothing about any.
 pub const MAX_CLUSTERS: usize = 2;
 
+/// How long a request may take where nobody asks for its time: ten times as long as usual.
+pub const PATIENT: Duration = Duration::from_secs(20);
+
 /// How long the processes take to find each other; waited for with the usual patience.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
@@ -84,6 +87,15 @@ impl Plan {
     #[must_use]
     pub fn lease_ttl(mut self, ttl: Duration) -> Self {
         self.node = self.node.arg(format!("--lease-ttl={}s", ttl.as_secs()));
+        self
+    }
+
+    /// Requests may take as long as [`PATIENT`]. For short tests under load, which ask whether
+    /// requests fail and not when: on a busy machine everything can stand still for seconds.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        let seconds = PATIENT.as_secs();
+        self.gateway = self.gateway.env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", format!("{seconds}s"));
         self
     }
 }

@@ -232,7 +232,11 @@ fn port_taken(log: &str) -> bool {
 }
 
 /// A loopback address nobody listens on at the moment, outside of the ephemeral range.
-pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
+///
+/// # Errors
+///
+/// When none of many tried is free.
+pub fn free_address() -> std::io::Result<SocketAddr> {
     let mut tried = TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(PORTS)));
     for _ in 1..PORT_TRIES {
         if tried.is_ok() {

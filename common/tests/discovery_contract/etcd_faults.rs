@@ -221,6 +221,23 @@ async fn ring_settings_deleted_by_hand_are_restored_and_unreadable_ones_reported
     assert!(until(handle.status(), |s| s.connected).await.conflict.is_some());
 }
 
+#[tokio::test]
+async fn who_knows_of_news_does_not_wait_for_the_next_try() {
+    let backend = Etcd::start(LONG).await;
+    let gate = Gate::to(backend.server.address()).await;
+    let handle = backend.handle_at(std::slice::from_ref(&gate.address), &WantedRing::default());
+    until(handle.status(), |status| status.connected).await;
+    gate.shut();
+    until(handle.status(), |status| !status.connected).await;
+    // Meanwhile its pauses grow.
+    let registration = backend.any_handle().register(node(A));
+    let revision = until_registered(&registration).await;
+    assert!(handle.catch_up(revision).await.is_err());
+    gate.open();
+    let seen = handle.catch_up(revision).await.unwrap();
+    assert_eq!(ids(&seen), [A]);
+}
+
 /// Moves etcd's revision on without touching the cluster state.
 async fn write_elsewhere(backend: &Etcd) -> u64 {
     let put = backend.server.client().await.put("/elsewhere", "", None).await.unwrap();

@@ -5,9 +5,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use common::clock::{Clock, SystemClock};
 use fleet::{
-    cluster::{Cluster, Extras, Plan},
+    cluster::{Cluster, Extras, PATIENT, Plan},
     eventually::how_long,
-    load::Load,
+    load::{DEADLINE, Load},
     recorder::{Op, Operation, Outcome, Planned, Recording},
     timers,
 };
@@ -29,6 +29,8 @@ const WRITES_AT_ONCE: usize = 16;
 struct Setting {
     ttl: Duration,
     rate: f64,
+    /// How long a request may take; the promise is [`DEADLINE`].
+    deadline: Duration,
     /// How long the load runs before the fault, and after the node is out of the ring.
     before: Duration,
     after: Duration,
@@ -48,6 +50,7 @@ async fn killed_node_short() {
     let setting = Setting {
         ttl: Duration::from_secs(3),
         rate: 200.0,
+        deadline: PATIENT,
         before: Duration::from_secs(1),
         after: Duration::from_secs(1),
     };
@@ -86,6 +89,7 @@ async fn loaded_run() -> (Setting, Run) {
         let mut setting = Setting {
             ttl: Duration::from_secs(10),
             rate: 0.0,
+            deadline: DEADLINE,
             before: Duration::from_secs(3),
             after: Duration::from_secs(3),
         };
@@ -103,7 +107,10 @@ async fn loaded_run() -> (Setting, Run) {
 
 /// A fleet whose nodes have the same ids every time, hence the same shares, with all keys stored.
 async fn fleet(setting: &Setting) -> Cluster {
-    let plan = Plan { nodes: 0, gateways: 2, ..Plan::default() }.lease_ttl(setting.ttl);
+    let mut plan = Plan { nodes: 0, gateways: 2, ..Plan::default() }.lease_ttl(setting.ttl);
+    if setting.deadline > DEADLINE {
+        plan = plan.patient();
+    }
     let mut cluster = Cluster::start(plan).await.unwrap();
     for n in 0..NODES {
         cluster.add_node(&Extras::default().arg(format!("--node-id=node-{n}"))).await.unwrap();
@@ -138,7 +145,9 @@ fn mixture() -> impl FnMut(u64) -> Option<Planned> + Send + 'static {
 
 async fn kill_a_node(cluster: &Cluster, setting: &Setting) -> Run {
     let orphans = keys_of(cluster, "node-1").await;
-    let running = Load::new(cluster.gateway_addresses(), setting.rate).start(mixture());
+    let load =
+        Load { deadline: setting.deadline, ..Load::new(cluster.gateway_addresses(), setting.rate) };
+    let running = load.start(mixture());
     sleep(setting.before).await;
     let killed = SystemClock.monotonic();
     cluster.node(1).kill();

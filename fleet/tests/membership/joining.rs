@@ -12,7 +12,7 @@ use crate::support::{calm, keys, load};
 
 #[tokio::test]
 async fn a_fourth_node_is_there_at_once_and_takes_only_its_share() {
-    let mut cluster = Cluster::start(Plan::default()).await.unwrap();
+    let mut cluster = Cluster::start(Plan::default().patient()).await.unwrap();
     let keys = keys(500);
     let before = cluster.owners(0, "default", &keys).await.unwrap();
 
@@ -41,7 +41,7 @@ async fn a_fourth_node_is_there_at_once_and_takes_only_its_share() {
 
 #[tokio::test]
 async fn a_killed_node_that_restarts_is_back_without_waiting_for_its_lease() {
-    let plan = Plan::default().lease_ttl(Duration::from_secs(30));
+    let plan = Plan::default().patient().lease_ttl(Duration::from_secs(30));
     let mut cluster = Cluster::start(plan).await.unwrap();
     let id = cluster.node(1).address().to_string();
     let instance = async |cluster: &Cluster| {

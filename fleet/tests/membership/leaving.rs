@@ -19,7 +19,7 @@ const EXIT_WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn sigterm_takes_a_node_out_without_a_failed_request() {
-    let cluster = Cluster::start(Plan { gateways: 2, ..Plan::default() }).await.unwrap();
+    let cluster = Cluster::start(Plan { gateways: 2, ..Plan::default() }.patient()).await.unwrap();
     let running = load(&cluster, &keys(200)).await;
     let leaver = cluster.node(2);
     let id = leaver.address().to_string();
@@ -64,7 +64,7 @@ async fn writes_for_a_dead_owner_are_taken_by_the_next_node_for_a_short_while() 
 
 #[tokio::test]
 async fn a_stopped_process_is_passed_over_and_back_when_it_goes_on() {
-    let plan = Plan::default().lease_ttl(Duration::from_secs(30));
+    let plan = Plan::default().patient().lease_ttl(Duration::from_secs(30));
     let cluster = Cluster::start(plan).await.unwrap();
     let running = load(&cluster, &keys(200)).await;
     let id = cluster.node(1).address().to_string();

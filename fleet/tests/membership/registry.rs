@@ -48,7 +48,8 @@ async fn without_etcd_a_gateway_says_so_and_keeps_trying() {
 
 #[tokio::test]
 async fn requests_go_on_while_etcd_restarts() {
-    let mut cluster = Cluster::start(Plan { gateways: 2, ..Plan::default() }).await.unwrap();
+    let mut cluster =
+        Cluster::start(Plan { gateways: 2, ..Plan::default() }.patient()).await.unwrap();
     let before = cluster.gateway(0).nodes().await.unwrap();
     let running = load(&cluster, &keys(200)).await;
     cluster.etcd_mut().stop().await;

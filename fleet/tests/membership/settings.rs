@@ -1,9 +1,10 @@
 //! What a process is told, and what of it concerns the others.
 
-use std::{net::TcpListener, time::Duration};
+use std::time::Duration;
 
 use fleet::{
     cluster::{Cluster, Extras, Member, Plan},
+    etcd::free_address,
     eventually,
 };
 
@@ -45,9 +46,7 @@ async fn files_and_variables_reach_the_processes() {
 async fn a_static_list_needs_no_etcd() {
     let dir = tempfile::tempdir().unwrap();
     // Members and list have to be known before anybody starts.
-    let held: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<u16> = held.iter().map(|port| port.local_addr().unwrap().port()).collect();
-    drop(held);
+    let ports: Vec<u16> = (0..3).map(|_| free_address().unwrap().port()).collect();
     let list: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let told = Extras::default()
         .arg("--discovery=static")

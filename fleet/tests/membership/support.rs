@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fleet::{
-    cluster::Cluster,
+    cluster::{Cluster, PATIENT},
     load::{Load, Running},
     recorder::Planned,
 };
@@ -20,11 +20,12 @@ pub(crate) fn keys(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("key-{n}")).collect()
 }
 
-/// Starts reading `keys` of the group `default`, with a write in between now and then, through all
+/// Starts, on a fleet that is as patient, reading `keys` of the group `default`, with a write in between now and then, through all
 /// gateways, and lets it run for a moment.
 pub(crate) async fn load(cluster: &Cluster, keys: &[String]) -> Running {
     let keys: Arc<[String]> = keys.into();
-    let running = Load::new(cluster.gateway_addresses(), RATE).start(move |n| {
+    let load = Load { deadline: PATIENT, ..Load::new(cluster.gateway_addresses(), RATE) };
+    let running = load.start(move |n| {
         let key = keys[n as usize % keys.len()].as_str();
         Some(if n % 5 == 0 {
             Planned::set("default", format!("written-{key}"), format!("{n}"))

@@ -5,12 +5,12 @@
 //! any trouble at all (compaction, a cancel, the stream's end, an error, a revision that goes
 //! backwards) ends it: the next one lists again, and what differs is the news.
 
-use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use etcd_client::{Compare, CompareOp, Txn, TxnOp, WatchOptions, WatchResponse, WatchStream};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use uuid::Uuid;
 
@@ -34,6 +34,9 @@ use crate::{
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A session that lasted this long was a good one: the next wait is short again.
 const GOOD_SESSION: Duration = Duration::from_secs(10);
+/// The wait between tries while somebody has proof that there is news: a request was refused
+/// because of a newer ring.
+const SOONEST_TRY: Duration = Duration::from_millis(100);
 /// How often a list may find that what every cluster needs is missing, or race with its writing.
 const MAX_LISTS: usize = 4;
 
@@ -66,26 +69,33 @@ impl Watcher {
     /// Follows the state until it is aborted.
     pub(super) async fn run(mut self, mut orders: mpsc::Receiver<CatchUp>) {
         let mut backoff = Backoff::up_to(LONGEST_WAIT);
+        let mut asked = None;
         loop {
             let began = Instant::now();
-            let why = match self.session(&mut orders).await {
+            let why = match self.session(&mut asked, &mut orders).await {
                 Ok(never) => match never {},
                 Err(fault) => fault.in_words(),
             };
             if began.elapsed() >= GOOD_SESSION {
                 backoff.reset();
             }
-            self.standing.failing(why.clone());
-            tokio::select! {
-                () = sleep(backoff.next()) => {}
-                () = refuse(&mut orders, &why) => {}
-            }
+            refuse(asked.take(), &mut orders, &why);
+            self.standing.failing(why);
+            asked = pause(backoff.next(), &mut orders).await;
         }
     }
 
-    async fn session(&mut self, orders: &mut mpsc::Receiver<CatchUp>) -> Step<Infallible> {
+    /// Follows the state on one connection. `asked` is answered as soon as there is one.
+    async fn session(
+        &mut self,
+        asked: &mut Option<CatchUp>,
+        orders: &mut mpsc::Receiver<CatchUp>,
+    ) -> Step<Infallible> {
         let connection = self.endpoints.connect().await?;
-        self.sync(&connection).await?;
+        match asked.take() {
+            Some(order) => self.catch_up(&connection, order, orders).await?,
+            None => drop(self.sync(&connection).await?),
+        }
         let (mut stream, mut heard) = self.watch(&connection).await?;
         self.standing.connected();
         let mut next_list = Instant::now() + between_half_and_all(self.anti_entropy);
@@ -274,11 +284,21 @@ fn unavailable(why: String) -> Error {
     Error::new(Code::NodeUnavailable, why)
 }
 
-/// While there is no connection, says so to everybody who asks.
-async fn refuse(orders: &mut mpsc::Receiver<CatchUp>, why: &str) {
-    while let Some(order) = orders.recv().await {
+/// There is no connection: says so to everybody who has asked.
+fn refuse(asked: Option<CatchUp>, orders: &mut mpsc::Receiver<CatchUp>, why: &str) {
+    let waiting = std::iter::from_fn(|| orders.try_recv().ok());
+    for order in asked.into_iter().chain(waiting) {
         let answer: Result<Arc<View>> = Err(unavailable(why.to_owned()));
         let _ = order.done.send(answer);
     }
-    pending().await
+}
+
+/// Waits for the next try: for `full`, or for a moment if somebody asks, who is returned.
+async fn pause(full: Duration, orders: &mut mpsc::Receiver<CatchUp>) -> Option<CatchUp> {
+    let began = Instant::now();
+    let asked = timeout(full, orders.recv()).await.ok()?;
+    // Nobody is left who could ask when discovery is being dropped.
+    let soonest = asked.as_ref().map_or(full, |_| between_half_and_all(SOONEST_TRY));
+    sleep_until(began + full.min(soonest)).await;
+    asked
 }
