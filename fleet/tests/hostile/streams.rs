@@ -90,7 +90,9 @@ async fn wrong_epochs_are_answered_in_kind() {
         let ops: Vec<_> = ops.collect();
         let answer = exchange(&server, &[batch(epoch.clone(), ops)]).await.unwrap();
         assert_eq!(answer.status, Some(0), "{epoch:?}: {answer:?}");
-        let answers = answers(&answer);
+        let mut answers = answers(&answer);
+        // Readers hear that the node has to catch up, and get their answer afterwards.
+        answers.retain(|(_, kind)| !matches!(kind, Kind::Pending(_)));
         assert_eq!(answers.len(), 30, "{epoch:?}: every operation is answered");
         for (id, kind) in answers {
             let in_kind = matches!(kind, Kind::Reply(_) | Kind::Moved(_) | Kind::NotStarted(_));
@@ -169,7 +171,7 @@ async fn requests_that_cannot_be_are_refused_one_by_one() {
         (with(|r| r.content_type = "t".repeat(70_000)), v1::Code::InvalidRequest),
         (with(|r| r.value = vec![0; (1 << 20) + 1].into()), v1::Code::TooLarge),
         (with(|r| r.ttl_ms = u64::MAX), v1::Code::Ok),
-        (with(|r| r.op_link = Bytes::from_static(b"short")), v1::Code::Ok),
+        (with(|r| r.op_link = Bytes::from_static(b"short")), v1::Code::InvalidRequest),
         (with(|r| (r.op_seq, r.group_revision) = (u64::MAX, u64::MAX)), v1::Code::Ok),
         (
             v1::Request { condition: Some(short(b"x")), ..honest(v1::Verb::Set) },
