@@ -8,7 +8,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use common::{error::Result, route::Write};
+use common::{
+    error::Result,
+    key::{GroupName, Key},
+    route::Write,
+};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use proto::v1::Source;
@@ -30,10 +34,12 @@ const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
 /// `GET` and `HEAD`.
 pub(super) async fn get(State(worker): AppState, request: Request) -> Response {
-    // The request as a whole: extracting its parts would clone them.
     let started = Instant::now();
-    let response = match read(&worker, request.uri(), started).await {
-        Ok(entry) => found(entry, request.headers()),
+    // Taken apart here: axum's extractors would clone the parts.
+    let (parts, body) = request.into_parts();
+    body::discard(&parts.headers, body);
+    let response = match read(&worker, &parts.uri, started).await {
+        Ok(entry) => found(entry, &parts.headers),
         Err(error) => worker.refuse(&error),
     };
     worker.metrics.done(Operation::Get, response.status(), started.elapsed());
@@ -107,15 +113,26 @@ pub(super) async fn put(State(worker): AppState, request: Request) -> Response {
 }
 
 async fn write(worker: &Worker, parts: &Parts, body: Body) -> Result<Response> {
+    let (group, key, mut write) = match announced(parts) {
+        Ok(announced) => announced,
+        Err(error) => {
+            body::discard(&parts.headers, body);
+            return Err(error);
+        }
+    };
+    write.value = body::read(&parts.headers, body, worker.process.max_value(&group)).await?;
+    let stored = worker.cache.put(group, key, write, Instant::now()).await?;
+    let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
+    Ok((status, [(header::ETAG, etag(stored.version))]).into_response())
+}
+
+/// What a request's head says of a write, whose value comes after it.
+fn announced(parts: &Parts) -> Result<(GroupName, Key, Write)> {
     let target = target::of(&parts.uri)?;
     let condition = of_write(&parts.headers)?;
     let content_type = stored_type(&parts.headers)?;
-    let limit = worker.process.max_value(&target.group);
-    let value = body::read(&parts.headers, body, limit).await?;
-    let write = Write { value, content_type, ttl: target.ttl, condition };
-    let stored = worker.cache.put(target.group, target.key, write, Instant::now()).await?;
-    let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
-    Ok((status, [(header::ETAG, etag(stored.version))]).into_response())
+    let write = Write { value: Bytes::new(), content_type, ttl: target.ttl, condition };
+    Ok((target.group, target.key, write))
 }
 
 /// The content type to keep with the value; empty for the default one.
@@ -138,7 +155,9 @@ fn stored_type(headers: &HeaderMap) -> Result<String> {
 /// `DELETE`.
 pub(super) async fn delete(State(worker): AppState, request: Request) -> Response {
     let started = Instant::now();
-    let response = match remove(&worker, request.uri(), request.headers(), started).await {
+    let (parts, body) = request.into_parts();
+    body::discard(&parts.headers, body);
+    let response = match remove(&worker, &parts.uri, &parts.headers, started).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => worker.refuse(&error),
     };
