@@ -44,6 +44,7 @@ async fn whoever_goes_on_sending_a_refused_body_reads_the_refusal() {
         (&format!("PUT {target}&ttl=soon"), "", 400, "invalid_request"),
         (&format!("PUT {target}"), "If-None-Match: \"x\"\r\n", 400, "invalid_request"),
         (&format!("PUT {target}"), "If-Match: \"x\"\r\n", 412, "precondition_failed"),
+        (&format!("PUT {target}"), "Content-Encoding: br\r\n", 415, "unsupported_media"),
         (&format!("PUT {target}&x={long}"), "", 414, "uri_too_long"),
         ("PUT /api/nowhere", "", 404, "not_found"),
         ("PATCH /api/cache/default/k", "", 405, "invalid_request"),
