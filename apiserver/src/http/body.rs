@@ -124,4 +124,25 @@ mod tests {
         let refused = read(&HeaderMap::new(), stalled, 3).await.expect_err("too slow");
         assert_eq!(refused.code(), Code::InvalidRequest);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unwanted_body_is_read_to_its_end_unless_its_sender_waits() {
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let sent = |pieces: tokio::sync::mpsc::Receiver<&'static str>| {
+            Body::from_stream(stream::unfold(pieces, |mut pieces| async {
+                pieces.recv().await.map(|piece| (Ok::<_, std::io::Error>(piece), pieces))
+            }))
+        };
+        discard(&HeaderMap::new(), sent(receiver));
+        for _ in 0..3 {
+            sender.send("piece").await.expect("somebody reads on");
+        }
+        timeout(DISCARD_TIME * 2, sender.closed()).await.expect("not for ever");
+
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let expects =
+            HeaderMap::from_iter([(header::EXPECT, "100-continue".parse().expect("valid"))]);
+        discard(&expects, sent(receiver));
+        assert!(sender.is_closed(), "reading would ask for it");
+    }
 }

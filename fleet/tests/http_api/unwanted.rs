@@ -54,18 +54,3 @@ async fn whoever_goes_on_sending_a_refused_body_reads_the_refusal() {
         assert_eq!(got, (status, code.to_owned()), "{request} {header}");
     }
 }
-
-#[tokio::test]
-async fn whoever_asks_before_sending_is_not_told_to_go_on() {
-    let api = Api::start().await;
-    for request in ["PUT /api/cache/default/", "PUT /api/nowhere", "PATCH /api/cache/default/k"] {
-        let mut socket = TcpStream::connect(api.fleet.gateway()).await.unwrap();
-        let head = format!(
-            "{request} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {BODY}\r\n\r\n"
-        );
-        socket.write_all(head.as_bytes()).await.unwrap();
-        let mut first = [0; 12];
-        socket.read_exact(&mut first).await.unwrap();
-        assert!(first.starts_with(b"HTTP/1.1 4"), "{}", first.escape_ascii());
-    }
-}
