@@ -69,16 +69,19 @@ pub(crate) fn app(worker: Arc<Worker>) -> Router {
 }
 
 async fn unknown_path(State(worker): AppState, request: Request) -> Response {
-    if let Err(too_long) = target::check_length(request.uri()) {
+    let (parts, body) = request.into_parts();
+    body::discard(&parts.headers, body);
+    if let Err(too_long) = target::check_length(&parts.uri) {
         return worker.refuse(&too_long);
     }
-    let text =
-        format!("there is nothing at {}; the API begins at /api/cache", request.uri().path());
+    let text = format!("there is nothing at {}; the API begins at /api/cache", parts.uri.path());
     worker.refuse(&Error::new(Code::NotFound, text))
 }
 
 async fn method_not_allowed(State(worker): AppState, request: Request) -> Response {
-    let text = format!("{} is not offered at {}", request.method(), request.uri().path());
+    let (parts, body) = request.into_parts();
+    body::discard(&parts.headers, body);
+    let text = format!("{} is not offered at {}", parts.method, parts.uri.path());
     let error = Error::new(Code::InvalidRequest, text);
     error::with_status(&error, StatusCode::METHOD_NOT_ALLOWED, &worker.ids)
 }

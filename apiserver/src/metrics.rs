@@ -17,7 +17,9 @@ pub(crate) enum Operation {
 }
 
 const OPERATIONS: [&str; 3] = ["get", "set", "delete"];
-const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+/// The class of a status, or that the client went away before there was one.
+const CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "canceled"];
+const CANCELED: usize = 4;
 /// Upper bounds of the latency buckets, in seconds.
 const BUCKETS: [f64; 12] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5];
@@ -80,15 +82,51 @@ impl Metrics {
 
 /// One worker's counters.
 pub(crate) struct WorkerMetrics {
-    requests: [[Counter<u64, AtomicU64>; 4]; 3],
+    requests: [[Counter<u64, AtomicU64>; CLASSES.len()]; 3],
     latency: [Histogram; 3],
 }
 
 impl WorkerMetrics {
-    /// A request was answered with that HTTP status.
-    pub(crate) fn done(&self, operation: Operation, status: impl Into<u16>, took: Duration) {
-        let class = usize::from(status.into() / 100).clamp(2, 5) - 2;
-        self.requests[operation as usize][class].inc();
-        self.latency[operation as usize].observe(took.as_secs_f64());
+    /// A request has begun.
+    pub(crate) fn begun(&self, operation: Operation) -> Request<'_> {
+        Request { metrics: self, operation: operation as usize, class: CANCELED }
+    }
+}
+
+/// A request to be counted, once: when this is dropped, which for one whose client goes away is
+/// in the middle of its handler.
+#[must_use]
+pub(crate) struct Request<'a> {
+    metrics: &'a WorkerMetrics,
+    operation: usize,
+    class: usize,
+}
+
+impl Request<'_> {
+    /// It was answered with that HTTP status.
+    pub(crate) fn done(mut self, status: impl Into<u16>, took: Duration) {
+        self.class = usize::from(status.into() / 100).clamp(2, 5) - 2;
+        self.metrics.latency[self.operation].observe(took.as_secs_f64());
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        self.metrics.requests[self.operation][self.class].inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_counted_once_answered_or_not() {
+        let metrics = Metrics::register(&mut Registry::default()).worker(0);
+        metrics.begun(Operation::Get).done(200_u16, Duration::ZERO);
+        metrics.begun(Operation::Get).done(503_u16, Duration::ZERO);
+        drop(metrics.begun(Operation::Get));
+        let counts = metrics.requests[Operation::Get as usize].each_ref().map(Counter::get);
+        assert_eq!(counts, [1, 0, 0, 1, 1]);
     }
 }

@@ -25,16 +25,14 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> R
     };
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
-        // Whoever waits for "100 Continue" has sent nothing yet and need not.
-        if !headers.contains_key(header::EXPECT) {
-            discard(body);
-        }
+        discard(headers, body);
         return Err(too_large());
     }
     match timeout(BODY_TIME, collect(&mut body, limit)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => {
-            discard(body);
+            // Whatever it expected, it has begun to send.
+            drain(body);
             Err(too_large())
         }
         Ok(Err(error)) => {
@@ -70,8 +68,16 @@ async fn collect(body: &mut Body, limit: usize) -> std::result::Result<Option<By
     Ok(Some(if rest.is_empty() { first } else { rest.freeze() }))
 }
 
+/// What to do with a body that nobody wants, before the answer is sent.
+pub(super) fn discard(headers: &HeaderMap, body: Body) {
+    // Whoever waits for "100 Continue" has sent nothing yet and need not.
+    if !body.is_end_stream() && !headers.contains_key(header::EXPECT) {
+        drain(body);
+    }
+}
+
 /// Reads on in a task of its own, which ends by itself.
-fn discard(mut body: Body) {
+fn drain(mut body: Body) {
     let reading = async move {
         let mut seen = 0;
         while let Some(Ok(frame)) = Pin::new(&mut body).frame().await {
@@ -117,5 +123,26 @@ mod tests {
         let stalled = Body::from_stream(stream::pending::<std::io::Result<Bytes>>());
         let refused = read(&HeaderMap::new(), stalled, 3).await.expect_err("too slow");
         assert_eq!(refused.code(), Code::InvalidRequest);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unwanted_body_is_read_to_its_end_unless_its_sender_waits() {
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let sent = |pieces: tokio::sync::mpsc::Receiver<&'static str>| {
+            Body::from_stream(stream::unfold(pieces, |mut pieces| async {
+                pieces.recv().await.map(|piece| (Ok::<_, std::io::Error>(piece), pieces))
+            }))
+        };
+        discard(&HeaderMap::new(), sent(receiver));
+        for _ in 0..3 {
+            sender.send("piece").await.expect("somebody reads on");
+        }
+        timeout(DISCARD_TIME * 2, sender.closed()).await.expect("not for ever");
+
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let expects =
+            HeaderMap::from_iter([(header::EXPECT, "100-continue".parse().expect("valid"))]);
+        discard(&expects, sent(receiver));
+        assert!(sender.is_closed(), "reading would ask for it");
     }
 }

@@ -8,7 +8,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use common::{error::Result, route::Write};
+use common::{
+    error::{Code, Error, Result},
+    key::{GroupName, Key},
+    route::Write,
+};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use proto::v1::Source;
@@ -16,7 +20,7 @@ use tokio::time::Instant;
 
 use super::{
     AppState, Worker, body,
-    conditional::{etag, not_modified, of_write},
+    conditional::{etag, must_match, not_modified, of_write},
     target,
 };
 use crate::{cache::Entry, metrics::Operation};
@@ -25,24 +29,29 @@ use crate::{cache::Entry, metrics::Operation};
 const DEFAULT_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 /// How the value came about, in the terms of RFC 9211.
 const STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
-/// The longest content type that is stored.
-const MAX_CONTENT_TYPE_BYTES: usize = 255;
+/// The longest content type that is stored; nodes take as much.
+const MAX_CONTENT_TYPE_BYTES: usize = 256;
 
 /// `GET` and `HEAD`.
 pub(super) async fn get(State(worker): AppState, request: Request) -> Response {
-    // The request as a whole: extracting its parts would clone them.
     let started = Instant::now();
-    let response = match read(&worker, request.uri(), started).await {
-        Ok(entry) => found(entry, request.headers()),
+    let counted = worker.metrics.begun(Operation::Get);
+    // Taken apart here: axum's extractors would clone the parts.
+    let (parts, body) = request.into_parts();
+    body::discard(&parts.headers, body);
+    let response = match read(&worker, &parts.uri, &parts.headers, started).await {
+        Ok(entry) => found(entry, &parts.headers),
         Err(error) => worker.refuse(&error),
     };
-    worker.metrics.done(Operation::Get, response.status(), started.elapsed());
+    counted.done(response.status(), started.elapsed());
     response
 }
 
-async fn read(worker: &Worker, uri: &Uri, started: Instant) -> Result<Entry> {
+async fn read(worker: &Worker, uri: &Uri, headers: &HeaderMap, started: Instant) -> Result<Entry> {
     let target = target::of(uri)?;
-    worker.cache.get(target.group, target.key, started).await
+    let entry = worker.cache.get(target.group, target.key, started).await?;
+    must_match(headers, entry.version)?;
+    Ok(entry)
 }
 
 fn found(entry: Entry, headers: &HeaderMap) -> Response {
@@ -97,30 +106,60 @@ fn content_type(stored: String) -> HeaderValue {
 /// `PUT` and `POST`.
 pub(super) async fn put(State(worker): AppState, request: Request) -> Response {
     let started = Instant::now();
+    let counted = worker.metrics.begun(Operation::Set);
     let (parts, body) = request.into_parts();
     let response = match write(&worker, &parts, body).await {
         Ok(response) => response,
         Err(error) => worker.refuse(&error),
     };
-    worker.metrics.done(Operation::Set, response.status(), started.elapsed());
+    counted.done(response.status(), started.elapsed());
     response
 }
 
 async fn write(worker: &Worker, parts: &Parts, body: Body) -> Result<Response> {
-    let target = target::of(&parts.uri)?;
-    let condition = of_write(&parts.headers)?;
-    let content_type = stored_type(&parts.headers)?;
-    let limit = worker.process.max_value(&target.group);
-    let value = body::read(&parts.headers, body, limit).await?;
-    let write = Write { value, content_type, ttl: target.ttl, condition };
-    let stored = worker.cache.put(target.group, target.key, write, Instant::now()).await?;
+    let (group, key, mut write) = match announced(parts) {
+        Ok(announced) => announced,
+        Err(error) => {
+            body::discard(&parts.headers, body);
+            return Err(error);
+        }
+    };
+    write.value = body::read(&parts.headers, body, worker.process.max_value(&group)).await?;
+    let stored = worker.cache.put(group, key, write, Instant::now()).await?;
     let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
     Ok((status, [(header::ETAG, etag(stored.version))]).into_response())
 }
 
+/// What a request's head says of a write, whose value comes after it.
+fn announced(parts: &Parts) -> Result<(GroupName, Key, Write)> {
+    let target = target::of(&parts.uri)?;
+    whole_and_plain(&parts.headers)?;
+    let content_type = stored_type(&parts.headers)?;
+    let condition = of_write(&parts.headers)?;
+    let write = Write { value: Bytes::new(), content_type, ttl: target.ttl, condition };
+    Ok((target.group, target.key, write))
+}
+
+/// Refuses what would be stored as something else than its sender means: a part of a value as the
+/// whole (RFC 9110, 14.5), or an encoded one without its encoding, which is not kept.
+fn whole_and_plain(headers: &HeaderMap) -> Result<()> {
+    if headers.contains_key(header::CONTENT_RANGE) {
+        let text = "a value is stored whole: send all of it, without Content-Range";
+        return Err(Error::new(Code::InvalidRequest, text));
+    }
+    let plain = |value: &HeaderValue| {
+        let mut codings = value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
+    };
+    if !headers.get_all(header::CONTENT_ENCODING).into_iter().all(plain) {
+        let text = "Content-Encoding is not kept with a value: send the value unencoded";
+        return Err(Error::new(Code::UnsupportedMedia, text));
+    }
+    Ok(())
+}
+
 /// The content type to keep with the value; empty for the default one.
 fn stored_type(headers: &HeaderMap) -> Result<String> {
-    use common::error::{Code, Error};
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(String::new()) };
     if value == DEFAULT_TYPE {
         return Ok(String::new());
@@ -138,11 +177,14 @@ fn stored_type(headers: &HeaderMap) -> Result<String> {
 /// `DELETE`.
 pub(super) async fn delete(State(worker): AppState, request: Request) -> Response {
     let started = Instant::now();
-    let response = match remove(&worker, request.uri(), request.headers(), started).await {
+    let counted = worker.metrics.begun(Operation::Delete);
+    let (parts, body) = request.into_parts();
+    body::discard(&parts.headers, body);
+    let response = match remove(&worker, &parts.uri, &parts.headers, started).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => worker.refuse(&error),
     };
-    worker.metrics.done(Operation::Delete, response.status(), started.elapsed());
+    counted.done(response.status(), started.elapsed());
     response
 }
 

@@ -32,6 +32,16 @@ pub(crate) fn not_modified(headers: &HeaderMap, version: Version) -> bool {
     tags(headers, &header::IF_NONE_MATCH).any(same)
 }
 
+/// Fails if a reader wants another version than this one (RFC 9110, 13.1.1).
+pub(crate) fn must_match(headers: &HeaderMap, version: Version) -> Result<()> {
+    let same = |tag: &str| tag == "*" || parse(tag) == Some(version);
+    if headers.contains_key(header::IF_MATCH) && !tags(headers, &header::IF_MATCH).any(same) {
+        let text = "If-Match does not name the version that is there";
+        return Err(Error::new(Code::PreconditionFailed, text));
+    }
+    Ok(())
+}
+
 /// The condition a write carries, if any.
 pub(crate) fn of_write(headers: &HeaderMap) -> Result<Option<Condition>> {
     let mut condition = Condition::default();
@@ -91,6 +101,21 @@ mod tests {
         assert!(not_modified(&headers(header::IF_NONE_MATCH, "*"), VERSION));
         assert!(!not_modified(&headers(header::IF_NONE_MATCH, "\"x\""), VERSION));
         assert!(!not_modified(&HeaderMap::new(), VERSION));
+    }
+
+    #[test]
+    fn readers_that_name_versions_get_only_those() {
+        let code = |value: &str| {
+            must_match(&headers(header::IF_MATCH, value), VERSION).map_err(|error| error.code())
+        };
+        assert_eq!(must_match(&HeaderMap::new(), VERSION).ok(), Some(()));
+        for same in ["*".to_owned(), format!("\"{VERSION}\""), format!("\"x\", \"{VERSION}\"")] {
+            assert_eq!(code(&same), Ok(()), "{same}");
+        }
+        // Weak tags never match here (RFC 9110, 8.8.3.2).
+        for other in ["\"x\"".to_owned(), format!("W/\"{VERSION}\""), String::new()] {
+            assert_eq!(code(&other), Err(Code::PreconditionFailed), "{other}");
+        }
     }
 
     #[test]

@@ -65,6 +65,10 @@ pub(crate) fn with_status(error: &Error, status: StatusCode, ids: &RequestIds) -
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         headers.insert(REQUEST_ID, id);
     }
+    if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        // RFC 9110, 15.5.16: what would have been taken.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         let after = error.retry_hint().unwrap_or(COME_AGAIN);
         let seconds = after.as_secs_f64().ceil().max(1.0) as u64;

@@ -31,6 +31,33 @@ async fn a_reader_that_has_it_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_reader_can_insist_on_a_version() {
+    let api = Api::start().await;
+    let target = query("default", "insisted");
+    let old = api.stored(&target, "old").await;
+    let etag = api.stored(&target, "new").await;
+    let list = format!("{old}, {etag}");
+    for tags in [etag.as_str(), &list, "*"] {
+        let answer = api.send("GET", &target, &[("if-match", tags)], "").await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "new"), "{tags}");
+    }
+    let weak = format!("W/{etag}");
+    for tags in [old.as_str(), &weak, "\"x\"", "\u{e9}", ""] {
+        let refused = api.send("GET", &target, &[("if-match", tags)], "").await;
+        assert_error(tags, &refused, 412, "precondition_failed");
+        let head = api.send("HEAD", &target, &[("if-match", tags)], "").await;
+        assert_eq!((head.status, head.body.len()), (412, 0), "{tags}");
+    }
+    // RFC 9110, 13.2.2: If-Match comes first.
+    let both = [("if-match", old.as_str()), ("if-none-match", etag.as_str())];
+    assert_eq!(api.send("GET", &target, &both, "").await.status, 412);
+    let both = [("if-match", etag.as_str()), ("if-none-match", etag.as_str())];
+    assert_eq!(api.send("GET", &target, &both, "").await.status, 304);
+    let missing = api.send("GET", &query("default", "none"), &[("if-match", "*")], "").await;
+    assert_error("RFC 9110, 13.2.1", &missing, 404, "not_found");
+}
+
+#[tokio::test]
 async fn add_takes_only_what_is_absent() {
     let api = Api::start().await;
     let target = query("default", "added");

@@ -67,6 +67,30 @@ async fn a_ttl_that_is_no_time_is_refused() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_value_or_an_encoded_one_is_not_stored_as_the_value() {
+    let api = Api::start().await;
+    let target = query("default", "k");
+    for method in ["PUT", "POST"] {
+        for range in ["bytes 0-0/2", "bytes 1-1/*", "x"] {
+            let answer = api.send(method, &target, &[("content-range", range)], "x").await;
+            assert_error(range, &answer, 400, "invalid_request");
+        }
+        for coding in ["gzip", "BR", "identity, gzip", "\u{e9}"] {
+            let headers = [("content-encoding", "identity"), ("content-encoding", coding)];
+            let answer = api.send(method, &target, &headers, "x").await;
+            assert_error(coding, &answer, 415, "unsupported_media");
+            assert!(answer.text().contains("unencoded"), "{}", answer.text());
+            assert_eq!(answer.header("accept-encoding"), Some("identity"));
+        }
+    }
+    assert_eq!(api.get(&target).await.status, 404, "nothing was stored");
+    for coding in ["identity", "Identity , identity", ""] {
+        let answer = api.send("PUT", &target, &[("content-encoding", coding)], "x").await;
+        assert!(matches!(answer.status, 201 | 204), "{coding}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_told_apart() {
     let api = Api::start().await;
     for method in ["GET", "DELETE"] {

@@ -12,4 +12,5 @@ mod errors;
 mod keys;
 mod metrics;
 mod unreachable;
+mod unwanted;
 mod values;

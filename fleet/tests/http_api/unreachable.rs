@@ -8,6 +8,7 @@ use fleet::{
     process::{Process, Signal, Spec, binary},
 };
 use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::api::{assert_error, query};
 
@@ -63,6 +64,25 @@ fn free_address() -> SocketAddr {
     (0..100).find_map(free).unwrap().local_addr().unwrap()
 }
 
+/// That a client which goes away before its answer is counted too.
+async fn given_up_is_counted(gateway: SocketAddr) {
+    let head = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", query("default", "k"));
+    eventually("a canceled request is counted", READY, async || {
+        // The scrape gives the request time to begin; one that goes before it has is no request.
+        let mut client = TcpStream::connect(gateway).await.unwrap();
+        client.write_all(head.as_bytes()).await.unwrap();
+        let metrics = http::get(gateway, "/metrics").await.unwrap().text();
+        let canceled = |line: &&str| {
+            line.starts_with("ringway_gateway_requests_total")
+                && line.contains(r#"operation="get""#)
+                && line.contains(r#"status="canceled""#)
+                && !line.ends_with(" 0")
+        };
+        metrics.lines().find(canceled).map(|_| ()).ok_or(metrics)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_node_that_hangs_is_a_timeout_and_a_dead_one_is_unavailable() {
     let pair = Pair::start().await;
@@ -73,6 +93,7 @@ async fn a_node_that_hangs_is_a_timeout_and_a_dead_one_is_unavailable() {
     assert_error("conditional", &conditional, 504, "timeout");
     assert!(conditional.text().contains("unknown"), "{}", conditional.text());
     assert_error("read", &pair.send("GET", &[]).await, 504, "timeout");
+    given_up_is_counted(pair.api).await;
     pair.node.signal(Signal::CONT).unwrap();
     eventually("the node answers again", READY, async || pair.send("GET", &[]).await.status == 200)
         .await;

@@ -76,7 +76,11 @@ async fn the_content_type_is_kept_with_the_value() {
     api.stored(&target, "untyped").await;
     let read = api.get(&target).await;
     assert_eq!(read.header("content-type"), Some("application/octet-stream"), "it went with it");
-    let endless = "x".repeat(256);
+    let longest = "x".repeat(256);
+    let put = api.send("PUT", &target, &[("content-type", &longest)], "1").await;
+    assert_eq!(put.status, 204, "{}", put.text());
+    assert_eq!(api.get(&target).await.header("content-type"), Some(longest.as_str()));
+    let endless = "x".repeat(257);
     let refused = api.send("PUT", &target, &[("content-type", &endless)], "1").await;
     assert_eq!((refused.status, refused.json()["error"].as_str()), (400, Some("invalid_request")));
 }
