@@ -152,7 +152,7 @@ fn mixture(prefix: &str) -> impl FnMut(u64) -> Option<Planned> + Send + 'static 
         Some(match n % ROUND {
             0 => Planned::set("default", changing, values::value(changing, n + 1)),
             4 | 10 => Planned::get("default", changing),
-            7 if round % 3 == 0 => Planned::delete("default", changing),
+            7 if round.is_multiple_of(3) => Planned::delete("default", changing),
             _ => Planned::get("default", stored[n as usize % KEYS].as_str()),
         })
     }
