@@ -70,7 +70,7 @@ pub enum FleetError {
     NotReady(String),
 }
 
-/// One part of a fleet, running under a lifecycle of its own.
+/// One part of a fleet, running under a lifecycle of its own. Dropping it cuts it off.
 struct Part<T> {
     it: T,
     lifecycle: Lifecycle,
@@ -83,15 +83,21 @@ impl<T> Part<T> {
         Self { it, lifecycle, ending }
     }
 
-    /// Stops it as a first signal would, and waits for its end.
-    async fn stop(self) {
+    /// Stops it as a first signal would, and waits for its end: whether it drained.
+    async fn stop(mut self) -> bool {
         self.lifecycle.stop().soft.cancel();
         // It can only fail by panicking, and then it has ended as well.
-        let _ = self.ending.await;
+        matches!((&mut self.ending).await, Ok(Ending::Drained))
     }
 }
 
-/// A running fleet.
+impl<T> Drop for Part<T> {
+    fn drop(&mut self) {
+        self.lifecycle.stop().hard.cancel();
+    }
+}
+
+/// A running fleet. Dropping it cuts everything off, as a second signal would.
 pub struct LocalFleet {
     gateway: Part<Gateway>,
     nodes: Vec<Part<Node>>,
@@ -103,7 +109,8 @@ impl LocalFleet {
     /// Starts a fleet and waits until its gateway knows every node.
     ///
     /// # Errors
-    /// [`FleetError`]; what had started is stopped again.
+    /// [`FleetError`]; what had started is stopped again. If this future is dropped before it is
+    /// ready, that is cut off.
     pub async fn start(plan: Plan) -> Result<Self, FleetError> {
         let Plan { nodes, registry, mut settings } = plan;
         (settings.node.port, settings.node.http_port) = (0, Some(0));
@@ -113,11 +120,19 @@ impl LocalFleet {
         let gateway = Gateway::start(&settings, discovery, members.clock(), &lifecycle).await?;
         let gateway = Part::new(gateway, lifecycle);
         let mut fleet = Self { gateway, nodes: Vec::new(), members, settings };
-        for _ in 0..nodes {
-            fleet.add_node().await?;
+        if let Err(error) = fleet.complete_with(nodes).await {
+            // Politely: what is registered already must not stay until its lease is over.
+            fleet.stop().await;
+            return Err(error);
         }
-        fleet.wait_until_complete().await?;
         Ok(fleet)
+    }
+
+    async fn complete_with(&mut self, nodes: usize) -> Result<(), FleetError> {
+        for _ in 0..nodes {
+            self.add_node().await?;
+        }
+        self.wait_until_complete().await
     }
 
     /// Starts one more node and waits until it is registered.
@@ -140,9 +155,9 @@ impl LocalFleet {
         Err(FleetError::NotReady(format!("a node's registration stands at {state:?}")))
     }
 
-    /// Stops the node of that index, as SIGTERM would, and waits for its end.
-    pub async fn stop_node(&mut self, index: usize) {
-        self.nodes.remove(index).stop().await;
+    /// Stops the node of that index, as SIGTERM would, and waits for its end: whether it drained.
+    pub async fn stop_node(&mut self, index: usize) -> bool {
+        self.nodes.remove(index).stop().await
     }
 
     async fn wait_until_complete(&self) -> Result<(), FleetError> {
@@ -174,12 +189,14 @@ impl LocalFleet {
     }
 
     /// Stops the gateway first, so that nobody is sent to a node that has gone, then the nodes.
-    pub async fn stop(self) {
-        self.gateway.stop().await;
+    /// Returns whether everything drained; what did not was cut off.
+    pub async fn stop(self) -> bool {
+        let mut drained = self.gateway.stop().await;
         let nodes: Vec<_> = self.nodes.into_iter().map(|node| tokio::spawn(node.stop())).collect();
         for node in nodes {
-            let _ = node.await;
+            drained &= node.await.unwrap_or(false);
         }
+        drained
     }
 }
 
@@ -226,5 +243,72 @@ impl Members {
                 Arc::new(EtcdDiscovery::start(options, self.clock(), prober)?)
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::{etcd::free_address, eventually};
+
+    async fn gone(address: SocketAddr) {
+        eventually("nobody listens", Duration::from_secs(1), async || {
+            TcpStream::connect(address).await.is_err()
+        })
+        .await;
+    }
+
+    /// A fleet's plan with a gateway at that address.
+    fn plan(gateway: SocketAddr) -> Plan {
+        let mut plan = Plan { nodes: 1, ..Plan::default() };
+        plan.settings.gateway.port = gateway.port();
+        plan
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_an_error_that_names_it() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = LocalFleet::start(plan(address)).await.err().unwrap().to_string();
+        assert!(error.contains(&address.to_string()), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_can_not_start_leaves_no_gateway_behind() {
+        let address = free_address().unwrap();
+        let mut plan = plan(address);
+        // Open to others, which is refused.
+        plan.settings.node.host = "0.0.0.0".to_owned();
+        let error = LocalFleet::start(plan).await.err().unwrap();
+        assert!(matches!(error, FleetError::Node(_)), "{error}");
+        // Not eventually: it has ended when the error comes.
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_start_that_is_given_up_leaves_nothing_behind() {
+        let (gateway, nobody) = (free_address().unwrap(), free_address().unwrap());
+        let plan = Plan { registry: Registry::Etcd(vec![nobody.to_string()]), ..plan(gateway) };
+        let starting = tokio::spawn(LocalFleet::start(plan));
+        eventually("the gateway listens", Duration::from_secs(1), async || {
+            TcpStream::connect(gateway).await.is_ok()
+        })
+        .await;
+        starting.abort();
+        gone(gateway).await;
+    }
+
+    #[tokio::test]
+    async fn a_dropped_fleet_is_gone_and_a_stopped_one_has_drained() {
+        let fleet = LocalFleet::start(Plan { nodes: 1, ..Plan::default() }).await.unwrap();
+        let addresses = [fleet.gateway(), fleet.nodes().next().unwrap().grpc_address()];
+        drop(fleet);
+        for address in addresses {
+            gone(address).await;
+        }
+        let fleet = LocalFleet::start(Plan { nodes: 1, ..Plan::default() }).await.unwrap();
+        assert!(fleet.stop().await);
     }
 }

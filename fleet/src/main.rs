@@ -31,6 +31,17 @@ struct Flags {
     log_level: String,
 }
 
+/// What ends with exit code 1.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// A signal came first.
+    #[error("stopped before the fleet was complete")]
+    Interrupted,
+    /// The deadline or a second signal did.
+    #[error("not everything drained: what was left is cut off")]
+    Cut,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run(Flags::parse()).await {
@@ -49,22 +60,24 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     telemetry::init(&plan.settings.telemetry)?;
     let lifecycle = Lifecycle::new(plan.settings.node.drain_timeout);
     lifecycle.listen_for_signals()?;
-    // Kept until the end: dropping it kills the child.
-    let etcd = if flags.etcd { Some(Etcd::start().await?) } else { None };
-    if let Some(etcd) = &etcd {
-        plan.registry = Registry::Etcd(vec![etcd.endpoint()]);
-    } else if !flags.etcd_endpoints.is_empty() {
-        plan.registry = Registry::Etcd(flags.etcd_endpoints);
-    }
-    let registry = plan.registry.clone();
-    let fleet = LocalFleet::start(plan).await?;
-    println!("{}", demo::welcome(&fleet, &registry));
     let stop = lifecycle.stop();
+    // Kept until the end: dropping it kills the child.
+    let mut etcd = None;
+    let starting = async {
+        if flags.etcd {
+            let started = etcd.insert(Etcd::start().await?);
+            plan.registry = Registry::Etcd(vec![started.endpoint()]);
+        } else if !flags.etcd_endpoints.is_empty() {
+            plan.registry = Registry::Etcd(flags.etcd_endpoints);
+        }
+        let registry = plan.registry.clone();
+        let fleet = LocalFleet::start(plan).await?;
+        println!("{}", demo::welcome(&fleet, &registry));
+        Ok::<_, Box<dyn std::error::Error>>(fleet)
+    };
+    let fleet = stop.soft.run_until_cancelled(starting).await.ok_or(Failure::Interrupted)??;
     stop.soft.cancelled().await;
     println!("stopping");
-    tokio::select! {
-        () = fleet.stop() => {}
-        () = stop.hard.cancelled() => {}
-    }
-    Ok(())
+    let drained = stop.hard.run_until_cancelled(fleet.stop()).await;
+    if drained == Some(true) { Ok(()) } else { Err(Failure::Cut.into()) }
 }

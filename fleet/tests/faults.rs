@@ -7,4 +7,5 @@
 mod faults {
     mod capacity;
     mod killed_node;
+    mod values;
 }
