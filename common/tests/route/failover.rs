@@ -3,7 +3,7 @@
 use common::{
     discovery::NodeState,
     error::Code,
-    route::{Probed, probe_members},
+    route::{Persistence, Probed, probe_members},
 };
 use proto::v1;
 use tokio::runtime::Handle;
@@ -158,18 +158,20 @@ async fn nobody_is_left_to_ask() {
 
 #[tokio::test]
 async fn the_deadline_holds_whatever_hangs() {
-    let fleet = Fleet::new(3).await;
+    // Tries so long that a busy machine does not eat up the half of one that is left.
+    let patient = Persistence { try_timeout: TRY * 10, max_retries: 2 };
+    let fleet = Fleet::with(3, patient).await;
     let key = fleet.key(&[0, 1, 2]);
     (0..3).for_each(|node| fleet.hangs(node));
     for ask in [get(&key), set(&key)] {
         let started = tokio::time::Instant::now();
-        let time = TRY * 3 / 2;
+        let time = patient.try_timeout * 3 / 2;
         let error = fleet.call_within(ask, time).await.unwrap_err();
         assert_eq!(error.code(), Code::Timeout);
         assert!(started.elapsed() >= time && started.elapsed() < time * 10);
         let seen = fleet.seen();
         assert_eq!(seen.len(), 2, "there was time for a try and a half");
-        assert!(seen[1].request.try_ms <= 50 && seen[1].request.budget_ms <= 50);
+        assert!(seen[1].request.try_ms <= 500 && seen[1].request.budget_ms <= 500);
     }
 }
 

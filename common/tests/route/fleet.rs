@@ -62,10 +62,13 @@ impl Fleet {
     }
 
     pub(crate) async fn with_retries(count: usize, max_retries: usize) -> Self {
+        Self::with(count, Persistence { try_timeout: TRY, max_retries }).await
+    }
+
+    pub(crate) async fn with(count: usize, persistence: Persistence) -> Self {
         let (discovery, stop, clock) =
             (FakeDiscovery::new(), CancellationToken::new(), ManualClock::new());
         let topologies = follow(discovery.clone(), &TaskTracker::new(), stop.clone());
-        let persistence = Persistence { try_timeout: TRY, max_retries };
         let shared =
             Arc::new(Shared::new(gateway(), topologies, persistence, Arc::new(clock.clone())));
         let router = Arc::new(Router::new(Arc::clone(&shared), Handle::current()));
