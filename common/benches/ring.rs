@@ -152,6 +152,45 @@ fn print_goals() {
     goal("one leaves 1,001 nodes", ms(leave), 5.0, " ms");
 }
 
+/// Sets of random node ids over which the spread is judged, from fixed seeds.
+const SETS: u64 = 50;
+
+fn random_set(count: usize, set: u64) -> Vec<RingMember> {
+    let mut random = fastrand::Rng::with_seed(set);
+    let mut member = |_| {
+        let [a, b, c, ..] = random.u64(..).to_be_bytes();
+        let id = NodeId::new(format!("10.{a}.{b}.{c}:{}", random.u16(1024..))).unwrap();
+        RingMember { id, weight: 100, zone: String::new() }
+    };
+    (0..count).map(&mut member).collect()
+}
+
+/// The median over all sets of what `read` finds in a ring of `count` nodes, in mean shares.
+fn in_mean_shares(count: usize, read: impl Fn(&Ring, &NodeId) -> f64) -> f64 {
+    let each = |set| {
+        let members = random_set(count, set);
+        let newcomer = members[count - 1].id.clone();
+        read(&Ring::build(&RingSettings::default(), members), &newcomer) * count as f64
+    };
+    let mut found: Vec<f64> = (0..SETS).map(each).collect();
+    found.sort_by(f64::total_cmp);
+    found[found.len() / 2]
+}
+
+/// Exact, as shares of the circle. What moves when a node joins is what it owns then.
+fn print_spread() {
+    let busiest = |ring: &Ring, _: &NodeId| {
+        (0..ring.members().len()).map(|index| ring.share(index)).fold(0.0, f64::max)
+    };
+    let newcomer = |ring: &Ring, id: &NodeId| ring.share(ring.index_of(id).unwrap());
+    goal("busiest of 10 nodes", in_mean_shares(10, busiest), 1.10, " means");
+    goal("busiest of 100 nodes", in_mean_shares(100, busiest), 1.16, " means");
+    for count in [3, 10] {
+        let moved = in_mean_shares(count + 1, newcomer);
+        goal(&format!("moved when 1 joins {count}"), moved, 1.15, " fair shares");
+    }
+}
+
 criterion_group!(benches, ring);
 
 fn main() {
@@ -160,5 +199,6 @@ fn main() {
     // `cargo test --benches` runs this unoptimised, only to see that it runs.
     if std::env::args().any(|argument| argument == "--bench") {
         print_goals();
+        print_spread();
     }
 }

@@ -3,7 +3,7 @@
 //! The configuration is read and judged before anything is opened; a bad one has an exit code of
 //! its own. What is started then is the caller's business.
 
-use std::{error::Error, future::Future, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, future::Future, io, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 
@@ -12,7 +12,7 @@ use crate::{
     config::{self, Backend, EXIT_BAD_CONFIG, Role, Settings, flags::Flags},
     discovery::{Discovery, EtcdDiscovery, EtcdOptions, GrpcProber, StaticDiscovery, WantedRing},
     lifecycle::Lifecycle,
-    telemetry,
+    telemetry::{self, say},
 };
 
 /// How long a gateway's requests may take to finish once it is told to stop.
@@ -35,16 +35,16 @@ where
     let loaded = match config::load(&flags, config::process_environment()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprintln!("{error}");
+            say(io::stderr(), &error);
             return ExitCode::from(EXIT_BAD_CONFIG);
         }
     };
     if flags.common().check_config {
-        print!("{}", loaded.report());
+        say(io::stdout(), loaded.report().trim_end());
         return ExitCode::SUCCESS;
     }
     if let Err(error) = telemetry::init(&loaded.settings.telemetry) {
-        eprintln!("{error}");
+        say(io::stderr(), &error);
         return ExitCode::from(EXIT_BAD_CONFIG);
     }
     for warning in &loaded.warnings {

@@ -59,7 +59,31 @@ pub enum LogError {
 /// [`LogError`] if the filter makes no sense or a log is set up already.
 pub fn init(settings: &TelemetrySettings) -> Result<(), LogError> {
     let colours = io::stderr().is_terminal();
-    subscriber(settings, colours, io::stderr)?.try_init().map_err(|_| LogError::SetUpAlready)
+    let writer = || Forgiving(io::stderr());
+    subscriber(settings, colours, writer)?.try_init().map_err(|_| LogError::SetUpAlready)
+}
+
+/// Prints a line for people; one that can't be printed is lost.
+pub fn say(to: impl io::Write, line: impl fmt::Display) {
+    use io::Write;
+    let _ = writeln!(Forgiving(to), "{line}");
+}
+
+/// Writes for people that may be lost. Whoever read them may be gone, or the disk full, and that
+/// must stop nothing: a failed write of the log would be reported by a print, which panics.
+#[derive(Debug)]
+struct Forgiving<W>(W);
+
+impl<W: io::Write> io::Write for Forgiving<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
 }
 
 /// Checks the directives of a log filter.
@@ -144,6 +168,15 @@ mod tests {
     use prometheus_client::metrics::counter::Counter;
 
     use super::*;
+
+    #[test]
+    fn a_log_that_nobody_reads_stops_nothing() {
+        use io::Write;
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut forgiving = Forgiving(full);
+        assert_eq!(forgiving.write(b"lost").unwrap(), 4);
+        forgiving.flush().unwrap();
+    }
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);

@@ -1,9 +1,12 @@
 //! `fleet`: a whole local cluster in one process, to try Ringway out.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::Parser;
-use common::{lifecycle::Lifecycle, telemetry};
+use common::{
+    lifecycle::Lifecycle,
+    telemetry::{self, say},
+};
 use fleet::{
     demo,
     etcd::Etcd,
@@ -47,7 +50,7 @@ async fn main() -> ExitCode {
     match run(Flags::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fleet: {error}");
+            say(io::stderr(), format!("fleet: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -72,12 +75,12 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
         }
         let registry = plan.registry.clone();
         let fleet = LocalFleet::start(plan).await?;
-        println!("{}", demo::welcome(&fleet, &registry));
+        say(io::stdout(), demo::welcome(&fleet, &registry));
         Ok::<_, Box<dyn std::error::Error>>(fleet)
     };
     let fleet = stop.soft.run_until_cancelled(starting).await.ok_or(Failure::Interrupted)??;
     stop.soft.cancelled().await;
-    println!("stopping");
+    say(io::stdout(), "stopping");
     let drained = stop.hard.run_until_cancelled(fleet.stop()).await;
     if drained == Some(true) { Ok(()) } else { Err(Failure::Cut.into()) }
 }

@@ -377,3 +377,24 @@ async fn the_flags_of_the_demo_group_shape_it() {
     assert_eq!(ended.code, Some(0), "{}", ended.text);
     ended.says(&["node.ttl (flag --ttl) is not used"]);
 }
+
+#[tokio::test]
+async fn output_that_can_not_be_written_stops_nothing() {
+    let bench = Bench::new();
+    let port = free_port(0);
+    let program = binary("apiserver").unwrap();
+    let program = program.display();
+    let full = |flags: &str| {
+        let line = format!("exec {program} --discovery static --static-nodes 127.0.0.1:1 {flags}");
+        Spec::new("full", "sh").args(["-c", &line])
+    };
+    let checked = bench.run(full("--check-config >/dev/full")).await;
+    assert_eq!(checked.code, Some(0), "{}", checked.text);
+    let gateway = bench.start(full(&format!("--api-port {port} 2>/dev/full")));
+    eventually("the gateway to serve", Duration::from_secs(1), async || {
+        http::get(("127.0.0.1", port), "/livez").await
+    })
+    .await;
+    gateway.signal(Signal::TERM).unwrap();
+    assert_eq!(gateway.wait(PATIENCE).await.unwrap().code(), Some(0));
+}

@@ -110,7 +110,10 @@ fn parse_ttl(ttl: Option<&str>) -> Result<Option<std::time::Duration>> {
     let text = form_decode(text, "ttl")?;
     match humantime::parse_duration(&text) {
         Ok(ttl) if !ttl.is_zero() => Ok(Some(ttl)),
-        _ => Err(invalid(format!("ttl is {text:?}; give a time above zero, such as 30s or 1h"))),
+        _ => {
+            let how = "give a time above zero with its unit, such as 30s or 1h";
+            Err(invalid(format!("ttl is {text:?}; {how}")))
+        }
     }
 }
 

@@ -94,8 +94,8 @@ impl CommonFlags {
 
 /// The Ringway gateway: answers HTTP and routes each key to the node that owns it.
 ///
-/// Every setting can be given as a flag, as a RINGWAY_… variable or in the file, in this order of
-/// precedence; docs/configuration.md lists them all.
+/// Every setting can be given in the file or as a RINGWAY_… variable, the most used ones as flags, too.
+/// Flags go before variables, those before the file; docs/configuration.md lists them all.
 #[derive(Debug, Clone, Default, Parser)]
 #[command(name = "apiserver", version)]
 pub struct GatewayFlags {
@@ -138,8 +138,8 @@ impl Flags for GatewayFlags {
 
 /// A Ringway cache node: keeps the entries of its share of the ring.
 ///
-/// Every setting can be given as a flag, as a RINGWAY_… variable or in the file, in this order of
-/// precedence; docs/configuration.md lists them all.
+/// Every setting can be given in the file or as a RINGWAY_… variable, the most used ones as flags, too.
+/// Flags go before variables, those before the file; docs/configuration.md lists them all.
 #[derive(Debug, Clone, Default, Parser)]
 #[command(name = "cachenode", version)]
 pub struct NodeFlags {
