@@ -16,6 +16,8 @@ use crate::grpc::NodeService;
 
 /// How long the registry may take to be told. Unreachable, it forgets the node with its lease.
 const TELL: Duration = Duration::from_secs(2);
+/// How long to wait for the news. A static ring keeps its nodes whatever happens.
+const SEE: Duration = Duration::from_millis(500);
 
 /// Starts the task that takes the node out when the lifecycle stops.
 pub(super) fn when_stopped(
@@ -27,20 +29,29 @@ pub(super) fn when_stopped(
     let stop = lifecycle.stop();
     lifecycle.tracker().spawn(async move {
         stop.soft.cancelled().await;
-        tokio::select! {
-            () = stop.hard.cancelled() => {}
-            () = async {
-                deregister(&registration).await;
-                see_it_gone(&service).await;
-            } => {}
-        }
+        let left = tokio::select! {
+            () = stop.hard.cancelled() => false,
+            left = async {
+                let left = deregister(&registration).await;
+                if left {
+                    see_it_gone(&service).await;
+                }
+                left
+            } => left,
+        };
         service.leaving.cancel();
         serving.soft.cancel();
-        tracing::info!(node_id = %service.id, "node has left the ring");
+        let done = if left {
+            "node has left the ring"
+        } else {
+            "node stops; its lease takes it out of the ring"
+        };
+        tracing::info!(node_id = %service.id, "{done}");
     });
 }
 
-async fn deregister(registration: &Registration) {
+/// Takes the node's record out. False: it stays until the lease is over.
+async fn deregister(registration: &Registration) -> bool {
     let is_member = matches!(*registration.state().borrow(), RegistrationState::Registered { .. });
     let told = timeout(TELL, async {
         // Who is not in the ring must not get there now, as a draining member.
@@ -50,10 +61,11 @@ async fn deregister(registration: &Registration) {
         registration.leave().await
     });
     match told.await {
-        Ok(Ok(())) => {}
+        Ok(Ok(())) => return true,
         Ok(Err(error)) => tracing::warn!(%error, "the registry does not know that the node leaves"),
         Err(_) => tracing::warn!("the registry does not answer; the node's lease will run out"),
     }
+    false
 }
 
 /// Waits until this node knows the ring without itself: from then on it can tell whoever asks by
@@ -68,7 +80,7 @@ async fn see_it_gone(service: &NodeService) {
             }
         }
     };
-    if timeout(TELL, gone).await.is_err() {
+    if timeout(SEE, gone).await.is_err() {
         tracing::debug!(node_id = %service.id, "the ring still has this node");
     }
 }
