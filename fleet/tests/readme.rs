@@ -19,7 +19,10 @@ use std::{
     process::Command,
 };
 
-use fleet::local::{LocalFleet, Plan};
+use fleet::{
+    cluster::{self, Cluster},
+    local::{LocalFleet, Plan},
+};
 
 /// What stands before a line of expected output.
 const EXPECTED: &str = "# →";
@@ -109,20 +112,31 @@ fn complaint(example: &Example, address: &str, dir: &Path) -> Option<String> {
     Some(format!("$ {command}\n  not printed: {missing}\n  but: {printed}\n{errors}"))
 }
 
-#[tokio::test]
-async fn the_curl_lines_of_the_readme_print_what_it_says() {
+/// Runs every curl line of the README against the gateway at that address.
+async fn run_examples(address: String) {
     let curl = Command::new("curl").arg("--version").output();
     assert!(curl.is_ok(), "curl is missing: sudo apt-get install curl");
     let examples = examples(&read("README.md"));
     assert!(examples.len() > 10, "only {} commands found", examples.len());
-    let fleet = LocalFleet::start(Plan::default()).await.unwrap();
-    let address = fleet.gateway().to_string();
     let complaints = tokio::task::spawn_blocking(move || {
         let dir = tempfile::tempdir().unwrap();
         examples.iter().filter_map(|example| complaint(example, &address, dir.path())).collect()
     });
     assert_none(complaints.await.unwrap());
+}
+
+#[tokio::test]
+async fn the_curl_lines_of_the_readme_print_what_it_says() {
+    let fleet = LocalFleet::start(Plan::default()).await.unwrap();
+    run_examples(fleet.gateway().to_string()).await;
     fleet.stop().await;
+}
+
+#[tokio::test]
+async fn they_print_the_same_on_real_processes_and_a_real_etcd() {
+    let cluster = Cluster::start(cluster::Plan::default()).await.unwrap();
+    cluster.wait_ready().await;
+    run_examples(cluster.gateway(0).address().to_string()).await;
 }
 
 #[test]
