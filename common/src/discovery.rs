@@ -44,7 +44,7 @@ pub use layout::{MAX_SERVICE_BYTES, MAX_VIRTUAL_NODES};
 pub use memory::{DEFAULT_LEASE_TTL, MemoryDiscovery, MemoryRegistry};
 pub use probe::{GrpcProber, PROBE_TIMEOUT};
 pub use record::*;
-pub use registration::{Registration, RegistrationState};
+pub use registration::{Registration, RegistrationState, Stint};
 pub use view::*;
 
 /// Knows the cluster's state, and keeps nodes in it.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     discovery::{
-        DiscoveryStatus, NodeRecord, Prober, Registration, RegistrationState, View,
+        DiscoveryStatus, NodeRecord, Prober, Registration, RegistrationState, Stint, View,
         backoff::Backoff,
         registration::{Keeper, Order},
     },
@@ -132,10 +132,10 @@ impl Terms {
 
 /// Registers in the background.
 pub(crate) fn spawn(on: &Handle, seat: impl Seat, terms: Terms) -> Registration {
-    let (registration, Keeper { state, orders }) = Registration::new();
+    let (registration, Keeper { state, stint, orders }) = Registration::new();
     // Tried again sooner than a lease could run out meanwhile.
     let backoff = Backoff::up_to(terms.lease_ttl / 3);
-    on.spawn(Registrar { seat, terms, state, backoff, was_registered: false }.run(orders));
+    on.spawn(Registrar { seat, terms, state, stint, backoff, was_registered: false }.run(orders));
     registration
 }
 
@@ -143,6 +143,7 @@ struct Registrar<S> {
     seat: S,
     terms: Terms,
     state: watch::Sender<RegistrationState>,
+    stint: Stint,
     backoff: Backoff,
     was_registered: bool,
 }
@@ -238,17 +239,28 @@ impl<S: Seat> Registrar<S> {
         if !self.was_registered {
             self.terms.agree().await?;
         }
-        let seen = match holder {
-            None => 0,
+        let (seen, is_ours) = match holder {
+            None => (0, false),
             Some(holder) if holder.on_our_lease && holder.value == json => {
-                return Ok(holder.revision);
+                return Ok(self.begun(holder.revision));
             }
             Some(holder) => {
                 self.terms.judge(&holder, self.was_registered).await?;
-                holder.revision
+                (holder.revision, holder.on_our_lease)
             }
         };
-        self.seat.put(json, seen).await
+        if self.was_registered && !is_ours {
+            self.stint.is_about_to_begin();
+        }
+        self.seat.put(json, seen).await.map(|revision| self.begun(revision))
+    }
+
+    /// Our record stands in the cluster state as of that revision.
+    fn begun(&self, revision: u64) -> u64 {
+        if self.stint.began_at() == u64::MAX {
+            self.stint.has_begun(revision);
+        }
+        revision
     }
 
     fn settle(&mut self, revision: u64) {

@@ -3,6 +3,11 @@
 //! The work is done by a task of the backend; this is how it is told what to do and how it says
 //! how it stands.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -44,6 +49,29 @@ pub(crate) enum Order {
     Leave(oneshot::Sender<Result<()>>),
 }
 
+/// Since which revision a node has been a member without a break: what it wrote before is not to
+/// be trusted, because others may have owned its keys in between. Cheap to clone and to read.
+#[derive(Debug, Clone, Default)]
+pub struct Stint(Arc<AtomicU64>);
+
+impl Stint {
+    /// The revision; 0 in a node's first stint, before which it had nothing, and `u64::MAX` while
+    /// it is about to return.
+    pub fn began_at(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// The node was out of the cluster state, and is about to write its record again.
+    pub(crate) fn is_about_to_begin(&self) {
+        self.0.store(u64::MAX, Ordering::Release);
+    }
+
+    /// Its record was written.
+    pub(crate) fn has_begun(&self, revision: u64) {
+        self.0.store(revision, Ordering::Release);
+    }
+}
+
 /// A node's place in the cluster state.
 ///
 /// Dropping it stops keeping the record without deleting it, as a crash would: the record stays
@@ -51,12 +79,14 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub struct Registration {
     state: watch::Receiver<RegistrationState>,
+    stint: Stint,
     orders: mpsc::Sender<Order>,
 }
 
 /// The task's end of a [`Registration`].
 pub(crate) struct Keeper {
     pub(crate) state: watch::Sender<RegistrationState>,
+    pub(crate) stint: Stint,
     /// Ends when the registration is dropped.
     pub(crate) orders: mpsc::Receiver<Order>,
 }
@@ -66,7 +96,14 @@ impl Registration {
     pub(crate) fn new() -> (Self, Keeper) {
         let (state_in, state) = watch::channel(RegistrationState::Trying { problem: None });
         let (orders, orders_out) = mpsc::channel(MAX_WAITING_ORDERS);
-        (Self { state, orders }, Keeper { state: state_in, orders: orders_out })
+        let stint = Stint::default();
+        let keeper = Keeper { state: state_in, stint: stint.clone(), orders: orders_out };
+        (Self { state, stint, orders }, keeper)
+    }
+
+    /// Since when the node has been a member without a break.
+    pub fn stint(&self) -> Stint {
+        self.stint.clone()
     }
 
     /// Where the registration stands.
