@@ -72,6 +72,7 @@ impl Gateway {
         let mut registry = telemetry::Metrics::new();
         route.metrics.register(registry.registry());
         route.health.register(registry.registry());
+        telemetry::register_runtimes(registry.registry(), workers.handles());
         let metrics = Metrics::register(registry.registry());
         let connections = ServeFamilies::register(registry.registry()).listener("gateway");
         let stop = lifecycle.stop();

@@ -4,6 +4,8 @@
 //! node has a registry of its own, since several may live in one process. Which metrics there are
 //! is decided by the crates that count; serving them over HTTP is theirs too.
 
+mod runtime;
+
 use std::{fmt, io, io::IsTerminal};
 
 use prometheus_client::encoding::text::encode;
@@ -11,6 +13,7 @@ use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
 
 pub use prometheus_client::registry::Registry;
+pub use runtime::register_runtimes;
 
 /// The media type of [`Metrics::encode`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

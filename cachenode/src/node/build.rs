@@ -14,7 +14,7 @@ use common::{
     route::{self, Persistence, Probed, Router, Shared},
     security::check_listener,
     serve::{self, Limits, Listener, ServeFamilies, Target, grpc::GrpcTimeout},
-    telemetry::Metrics,
+    telemetry::{Metrics, register_runtimes},
     topology,
     worker::{Workers, default_workers},
 };
@@ -144,6 +144,7 @@ pub(super) fn serve(
     let families = ServeFamilies::register(metrics.registry());
     service.route.metrics.register(metrics.registry());
     service.route.health.register(metrics.registry());
+    register_runtimes(metrics.registry(), workers.handles());
     GroupMetrics::register(metrics.registry(), &service.groups);
     let limits = Limits { max_connections: settings.node.max_connections, ..Limits::default() };
     let registered = Registered::new(service.leaving.clone());
