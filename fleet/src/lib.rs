@@ -13,6 +13,7 @@ pub mod load;
 pub mod local;
 pub mod process;
 pub mod recorder;
+pub mod soak;
 pub mod timers;
 pub mod tools;
 
