@@ -26,9 +26,6 @@ pub use view::{NodeView, Nodes, key_path};
 /// machine that is busy with five of them proves nothing about any.
 pub const MAX_CLUSTERS: usize = 2;
 
-/// How long a request may take where nobody asks for its time: ten times as long as usual.
-pub const PATIENT: Duration = Duration::from_secs(20);
-
 /// How long the processes take to find each other; waited for with the usual patience.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
@@ -87,15 +84,6 @@ impl Plan {
     #[must_use]
     pub fn lease_ttl(mut self, ttl: Duration) -> Self {
         self.node = self.node.arg(format!("--lease-ttl={}s", ttl.as_secs()));
-        self
-    }
-
-    /// Requests may take as long as [`PATIENT`]. For short tests under load, which ask whether
-    /// requests fail and not when: on a busy machine everything can stand still for seconds.
-    #[must_use]
-    pub fn patient(mut self) -> Self {
-        let seconds = PATIENT.as_secs();
-        self.gateway = self.gateway.env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", format!("{seconds}s"));
         self
     }
 }
@@ -180,6 +168,14 @@ impl Cluster {
         self.nodes[index].restart(self.logs.path()).await
     }
 
+    /// Starts a gateway that has ended once more: the same command line and port.
+    ///
+    /// # Errors
+    /// [`ClusterError`]
+    pub async fn restart_gateway(&mut self, index: usize) -> Result<(), ClusterError> {
+        self.gateways[index].restart(self.logs.path()).await
+    }
+
     /// Waits until every running gateway and node knows the same ring of exactly the running
     /// nodes, in their present lives.
     ///
@@ -190,7 +186,12 @@ impl Cluster {
             .await;
     }
 
-    async fn agreement(&self) -> Result<(), String> {
+    /// Whether every running gateway and node knows the same ring of exactly the running nodes, in
+    /// their present lives, at this moment.
+    ///
+    /// # Errors
+    /// Who knows or says something else.
+    pub async fn agreement(&self) -> Result<(), String> {
         let mut running = BTreeSet::new();
         let mut digests = BTreeSet::new();
         for node in self.nodes.iter().filter(|node| node.is_running()) {
@@ -222,6 +223,16 @@ impl Cluster {
     /// The gateway of that index.
     pub fn gateway(&self, index: usize) -> &Member {
         &self.gateways[index]
+    }
+
+    /// All nodes, in the order in which they were added; some may have ended.
+    pub fn nodes(&self) -> &[Member] {
+        &self.nodes
+    }
+
+    /// All gateways, likewise.
+    pub fn gateways(&self) -> &[Member] {
+        &self.gateways
     }
 
     /// Where the gateways listen.

@@ -5,6 +5,8 @@
 //! a client that keeps reconnecting to a port of that range can end up connected to itself, and
 //! the port is gone. What is stored in it is not this module's business.
 
+mod ctl;
+
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
@@ -21,6 +23,8 @@ use crate::{
     process::{Process, ProcessError, Spec},
     tools::{self, MissingTool},
 };
+
+pub use ctl::CtlError;
 
 /// Where ports are taken from: above the well-known ones, below Linux's ephemeral range (32768).
 const PORTS: std::ops::Range<u16> = 15_000..32_000;

@@ -15,5 +15,6 @@ pub mod process;
 pub mod recorder;
 pub mod timers;
 pub mod tools;
+pub mod trial;
 
 pub use eventually::eventually;
