@@ -12,6 +12,7 @@ pub mod http;
 pub mod load;
 pub mod local;
 pub mod process;
+pub mod proxy;
 pub mod recorder;
 pub mod timers;
 pub mod tools;
