@@ -14,10 +14,13 @@ mod faults {
     mod traffic;
     mod values;
     // One file a row.
+    mod compacted_etcd;
+    mod cut_link;
     mod emptied_etcd;
     mod flapping_node;
     mod killed_etcd;
     mod killed_node;
+    mod lonely_node;
     mod revoked_lease;
     mod stopped_node;
 }
