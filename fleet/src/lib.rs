@@ -11,6 +11,7 @@ pub mod eventually;
 pub mod http;
 pub mod load;
 pub mod local;
+pub mod netns;
 pub mod process;
 pub mod proxy;
 pub mod recorder;

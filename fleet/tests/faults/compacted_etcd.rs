@@ -14,7 +14,7 @@ use fleet::{
 };
 
 use super::{
-    row::{Form, GATEWAYS, NODES, Row, id, perform},
+    row::{Form, GATEWAYS, NODES, Row, add_node, id, perform},
     run::Run,
     scene::Scene,
 };
@@ -48,9 +48,13 @@ impl Row for CompactedEtcd {
         self.0
     }
 
+    /// The cut node stays a member, however long the newcomer takes.
+    fn ttl(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
     fn plan(&self, usual: Plan) -> Plan {
-        // The cut node stays a member, however long the newcomer takes.
-        usual.proxied().lease_ttl(Duration::from_secs(30))
+        usual.proxied()
     }
 
     async fn prepare(&self, cluster: &mut Cluster) {
@@ -62,11 +66,10 @@ impl Row for CompactedEtcd {
         scene.strike();
         let cluster = &scene.cluster;
         for member in [cluster.gateway(CUT), cluster.node(CUT)] {
-            cluster.etcd_proxy().set_for(member.process().id(), Rule::Cut);
+            member.etcd_proxy().set(Rule::Cut);
         }
         cluster.gateway(STOPPED).signal(Signal::STOP).unwrap();
-        let newcomer = Extras::default().arg(format!("--node-id={}", id(NODES)));
-        scene.cluster.add_node(&newcomer).await.unwrap();
+        add_node(&mut scene.cluster).await;
         let cluster = &scene.cluster;
         let knows = async |gateway: usize| {
             let nodes = cluster.gateway(gateway).nodes().await?;
@@ -76,7 +79,9 @@ impl Row for CompactedEtcd {
         cluster.etcd().compact().await.unwrap();
         assert!(knows(CUT).await.is_err(), "it is cut off");
 
-        cluster.etcd_proxy().heal();
+        for member in [cluster.gateway(CUT), cluster.node(CUT)] {
+            member.etcd_proxy().heal();
+        }
         cluster.gateway(STOPPED).signal(Signal::CONT).unwrap();
         scene.heal();
         scene.timed("listed again", LISTED_WITHIN, async || cluster.agreement().await).await;

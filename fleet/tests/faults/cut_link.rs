@@ -54,7 +54,7 @@ impl Row for CutLink {
 
     async fn fault(&self, scene: &mut Scene) {
         let cluster = &scene.cluster;
-        let way = cluster.node_proxy(NODE);
+        let way = cluster.node(NODE).proxy();
         scene.strike();
         let healed =
             Instant::now() + self.0.either(Duration::from_secs(5), Duration::from_secs(60));

@@ -62,11 +62,11 @@ impl Row for LonelyNode {
 
     async fn fault(&self, scene: &mut Scene) {
         let (ttl, cluster) = (self.0.ttl(), &scene.cluster);
-        let (node, etcd) = (cluster.node(CUT), cluster.etcd_proxy());
+        let node = cluster.node(CUT);
         let key = owned(cluster).await;
         let link = Link::spawn(&Handle::current(), client(), peer(node), v1::Lane::Small);
         scene.strike();
-        etcd.set_for(node.process().id(), Rule::Blackhole);
+        node.etcd_proxy().set(Rule::Blackhole);
         let healed = Instant::now() + self.0.either(ttl * 3, Duration::from_secs(60));
 
         // Until then it is asked, and answers: the client's requests show it.
@@ -87,7 +87,7 @@ impl Row for LonelyNode {
         }
         sleep_until(healed).await;
 
-        etcd.heal();
+        node.etcd_proxy().heal();
         scene.heal();
         scene
             .timed("registered again", REGISTERED_WITHIN, async || {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet::{
-    cluster::{Cluster, Extras, Plan},
+    cluster::{Cluster, Extras, Plan, Wiring},
     load::Load,
     timers,
     trial::{Void, trial},
@@ -59,6 +59,11 @@ pub(super) trait Row {
 
     /// Which form this is.
     fn form(&self) -> Form;
+
+    /// How long leases live.
+    fn ttl(&self) -> Duration {
+        self.form().ttl()
+    }
 
     /// The fleet, where it is not the usual one. Its nodes are added one by one.
     fn plan(&self, usual: Plan) -> Plan {
@@ -132,14 +137,26 @@ async fn attempt<R: Row>(row: &R) -> Result<(), Void> {
 /// A fleet with all keys stored.
 async fn fleet<R: Row>(row: &R) -> Cluster {
     let usual = Plan { nodes: 0, gateways: GATEWAYS, ..Plan::default() };
-    let plan = row.plan(usual.lease_ttl(row.form().ttl()));
+    let plan = row.plan(usual.lease_ttl(row.ttl()));
     let mut cluster = Cluster::start(plan).await.unwrap();
-    for n in 0..NODES {
-        cluster.add_node(&Extras::default().arg(format!("--node-id={}", id(n)))).await.unwrap();
+    for _ in 0..NODES {
+        add_node(&mut cluster).await;
     }
     cluster.wait_ready().await;
     traffic::preload(cluster.gateway(0)).await;
     cluster
+}
+
+/// One more node.
+pub(super) async fn add_node(cluster: &mut Cluster) {
+    let id = format!("--node-id={}", id(cluster.nodes().len()));
+    // A wired cluster calls its nodes so by itself.
+    let told = if cluster.plan().wiring == Wiring::Direct {
+        Extras::default().arg(id)
+    } else {
+        Extras::default()
+    };
+    cluster.add_node(&told).await.unwrap();
 }
 
 /// The id of the node with that index.
