@@ -5,6 +5,8 @@
 //! a client that keeps reconnecting to a port of that range can end up connected to itself, and
 //! the port is gone. What is stored in it is not this module's business.
 
+mod ctl;
+
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
@@ -18,9 +20,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     http,
+    netns::Namespace,
     process::{Process, ProcessError, Spec},
     tools::{self, MissingTool},
 };
+
+pub use ctl::CtlError;
 
 /// Where ports are taken from: above the well-known ones, below Linux's ephemeral range (32768).
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
@@ -75,6 +80,7 @@ pub struct Etcd {
     name: String,
     client: SocketAddr,
     peer: SocketAddr,
+    namespace: Option<Namespace>,
     // Declared before `dir`: the process ends before its data goes.
     process: Option<Process>,
     dir: TempDir,
@@ -96,21 +102,35 @@ impl Etcd {
     ///
     /// As [`Etcd::start`].
     pub async fn start_with(args: &[&str]) -> Result<Self, EtcdError> {
+        Self::start_in(None, args).await
+    }
+
+    /// As [`Etcd::start_with`], in a network namespace if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Etcd::start`].
+    pub async fn start_in(namespace: Option<Namespace>, args: &[&str]) -> Result<Self, EtcdError> {
         let mut etcd = Self {
             program: tools::find("etcd")?,
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             name: format!("ringway-{:016x}", fastrand::u64(..)),
             client: free_address()?,
             peer: free_address()?,
+            namespace,
             process: None,
             dir: tempfile::Builder::new().prefix("ringway-etcd-").tempdir()?,
         };
+        if let Some(namespace) = &etcd.namespace {
+            etcd.client.set_ip(namespace.address().into());
+        }
         for _ in 1..START_TRIES {
             match etcd.run().await {
                 Err(EtcdError::Process(ProcessError::Ended { lines, .. }))
                     if port_taken(&lines) =>
                 {
-                    (etcd.client, etcd.peer) = (free_address()?, free_address()?);
+                    etcd.client.set_port(free_address()?.port());
+                    etcd.peer = free_address()?;
                 }
                 done => return done.map(|()| etcd),
             }
@@ -126,6 +146,11 @@ impl Etcd {
     /// Where clients reach it, for a proxy or a packet filter in between.
     pub fn address(&self) -> SocketAddr {
         self.client
+    }
+
+    /// The network namespace that it runs in, if it has one of its own.
+    pub fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
     }
 
     /// The process, to stop and continue it or to read its log; `None` while it is stopped.
@@ -178,7 +203,7 @@ impl Etcd {
 
     fn spec(&self) -> Spec {
         let (client, peer) = (self.endpoint(), format!("http://{}", self.peer));
-        Spec::new("etcd", &self.program)
+        let spec = Spec::new("etcd", &self.program)
             .args(["--name", &self.name])
             .arg("--data-dir")
             .arg(self.data_dir())
@@ -186,7 +211,8 @@ impl Etcd {
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("{}={peer}", self.name)])
             .args(["--logger", "zap", "--log-outputs", "stderr"])
-            .args(&self.args)
+            .args(&self.args);
+        self.namespace.as_ref().map_or(spec.clone(), |namespace| namespace.enter(&spec))
     }
 
     async fn run(&mut self) -> Result<(), EtcdError> {

@@ -11,10 +11,13 @@ pub mod eventually;
 pub mod http;
 pub mod load;
 pub mod local;
+pub mod netns;
 pub mod process;
+pub mod proxy;
 pub mod recorder;
 pub mod soak;
 pub mod timers;
 pub mod tools;
+pub mod trial;
 
 pub use eventually::eventually;

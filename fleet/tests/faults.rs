@@ -5,7 +5,22 @@
 #![allow(clippy::unwrap_used)]
 
 mod faults {
+    // What the rows share, from the load to the judgement.
     mod capacity;
-    mod killed_node;
+    mod rings;
+    mod row;
+    mod run;
+    mod scene;
+    mod traffic;
     mod values;
+    // One file a row.
+    mod compacted_etcd;
+    mod cut_link;
+    mod emptied_etcd;
+    mod flapping_node;
+    mod killed_etcd;
+    mod killed_node;
+    mod lonely_node;
+    mod revoked_lease;
+    mod stopped_node;
 }

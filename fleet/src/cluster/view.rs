@@ -2,7 +2,7 @@
 
 use common::link::frame::uuid_of;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use proto::v1::{StatsRequest, cache_client::CacheClient};
+use proto::v1::{StatsRequest, StatsResponse, cache_client::CacheClient};
 use serde::Deserialize;
 use tonic::transport::Endpoint;
 
@@ -108,18 +108,25 @@ impl Member {
         answer.json()["owner"].as_str().map(str::to_owned).ok_or_else(|| answer.text())
     }
 
-    /// The id and instance of a node that is ready, and the digest of the ring it serves by.
-    pub(super) async fn life(&self) -> Result<((String, String), String), String> {
-        self.ready().await.map_err(|why| format!("{} is not ready: {why}", self.name()))?;
+    /// What a node tells of itself over gRPC.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn stats(&self) -> Result<StatsResponse, String> {
         let failed = |what: &dyn std::fmt::Display| format!("{}: {what}", self.name());
         let channel = Endpoint::from_shared(format!("http://{}", self.address()))
             .map_err(|error| failed(&error))?
             .connect()
             .await
             .map_err(|error| failed(&error))?;
-        let answer =
-            CacheClient::new(channel).stats(StatsRequest {}).await.map_err(|e| failed(&e))?;
-        let stats = answer.into_inner();
+        let answer = CacheClient::new(channel).stats(StatsRequest {}).await;
+        answer.map(tonic::Response::into_inner).map_err(|error| failed(&error))
+    }
+
+    /// The id and instance of a node that is ready, and the digest of the ring it serves by.
+    pub(super) async fn life(&self) -> Result<((String, String), String), String> {
+        self.ready().await.map_err(|why| format!("{} is not ready: {why}", self.name()))?;
+        let stats = self.stats().await?;
         let digest = format!("{:016x}", stats.epoch.unwrap_or_default().digest);
         Ok(((stats.node_id, uuid_of(&stats.instance).to_string()), digest))
     }

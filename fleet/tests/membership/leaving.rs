@@ -12,27 +12,30 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{calm, keys, load};
+use crate::support::{calm, keys, load, under_load};
 
 /// A process exits with 0 only if it drained in time; this is for the slowest machine.
 const EXIT_WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn sigterm_takes_a_node_out_without_a_failed_request() {
-    let cluster = Cluster::start(Plan { gateways: 2, ..Plan::default() }.patient()).await.unwrap();
-    let running = load(&cluster, &keys(200)).await;
-    let leaver = cluster.node(2);
-    let id = leaver.address().to_string();
-    leaver.signal(Signal::TERM).unwrap();
-    eventually("the node out of /api/nodes", Duration::from_secs(1), async || {
-        cluster.gateway(0).nodes().await.is_ok_and(|nodes| nodes.find(&id).is_none())
+    under_load(async || {
+        let cluster = Cluster::start(Plan { gateways: 2, ..Plan::default() }).await.unwrap();
+        let running = load(&cluster, &keys(200)).await;
+        let leaver = cluster.node(2);
+        let id = leaver.address().to_string();
+        leaver.signal(Signal::TERM).unwrap();
+        eventually("the node out of /api/nodes", Duration::from_secs(1), async || {
+            cluster.gateway(0).nodes().await.is_ok_and(|nodes| nodes.find(&id).is_none())
+        })
+        .await;
+        let status = leaver.process().wait(EXIT_WITHIN).await.unwrap();
+        assert!(status.success(), "{status}");
+        cluster.wait_ready().await;
+        calm().await;
+        running.stop().await.assert_none_failed("a node was asked to stop");
     })
     .await;
-    let status = leaver.process().wait(EXIT_WITHIN).await.unwrap();
-    assert!(status.success(), "{status}");
-    cluster.wait_ready().await;
-    calm().await;
-    running.stop().await.assert_none_failed("a node was asked to stop");
 }
 
 #[tokio::test]
@@ -64,23 +67,26 @@ async fn writes_for_a_dead_owner_are_taken_by_the_next_node_for_a_short_while() 
 
 #[tokio::test]
 async fn a_stopped_process_is_passed_over_and_back_when_it_goes_on() {
-    let plan = Plan::default().patient().lease_ttl(Duration::from_secs(30));
-    let cluster = Cluster::start(plan).await.unwrap();
-    let running = load(&cluster, &keys(200)).await;
-    let id = cluster.node(1).address().to_string();
-    let health = async |wanted: &str| {
-        let nodes = cluster.gateway(0).nodes().await.map_err(|error| error.to_string())?;
-        let health = nodes.find(&id).map(|node| node.health.clone());
-        if health.as_deref() == Some(wanted) { Ok(()) } else { Err(format!("{health:?}")) }
-    };
-    cluster.node(1).signal(Signal::STOP).unwrap();
-    eventually("it is ejected", Duration::from_secs(1), async || health("ejected").await).await;
-    calm().await;
-    cluster.node(1).signal(Signal::CONT).unwrap();
-    eventually("it is called again", Duration::from_secs(3), async || health("healthy").await)
-        .await;
-    calm().await;
-    running.stop().await.assert_none_failed("a node stood still");
+    under_load(async || {
+        let plan = Plan::default().lease_ttl(Duration::from_secs(30));
+        let cluster = Cluster::start(plan).await.unwrap();
+        let running = load(&cluster, &keys(200)).await;
+        let id = cluster.node(1).address().to_string();
+        let health = async |wanted: &str| {
+            let nodes = cluster.gateway(0).nodes().await.map_err(|error| error.to_string())?;
+            let health = nodes.find(&id).map(|node| node.health.clone());
+            if health.as_deref() == Some(wanted) { Ok(()) } else { Err(format!("{health:?}")) }
+        };
+        cluster.node(1).signal(Signal::STOP).unwrap();
+        eventually("it is ejected", Duration::from_secs(1), async || health("ejected").await).await;
+        calm().await;
+        cluster.node(1).signal(Signal::CONT).unwrap();
+        eventually("it is called again", Duration::from_secs(3), async || health("healthy").await)
+            .await;
+        calm().await;
+        running.stop().await.assert_none_failed("a node stood still");
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use fleet::{
     eventually,
 };
 
-use crate::support::{calm, keys, load};
+use crate::support::{calm, keys, load, under_load};
 
 #[tokio::test]
 async fn without_etcd_a_gateway_says_so_and_keeps_trying() {
@@ -48,29 +48,33 @@ async fn without_etcd_a_gateway_says_so_and_keeps_trying() {
 
 #[tokio::test]
 async fn requests_go_on_while_etcd_restarts() {
-    let mut cluster =
-        Cluster::start(Plan { gateways: 2, ..Plan::default() }.patient()).await.unwrap();
-    let before = cluster.gateway(0).nodes().await.unwrap();
-    let running = load(&cluster, &keys(200)).await;
-    cluster.etcd_mut().stop().await;
-    let degraded = async |index: usize| {
-        let health = cluster.gateway(index).get("/health").await.map_err(|e| e.to_string())?;
-        let status = health.json()["status"].as_str().unwrap_or_default().to_owned();
-        if status == "degraded" { Ok(()) } else { Err(health.text()) }
-    };
-    for index in 0..2 {
-        eventually("the gateway notices", Duration::from_secs(1), async || degraded(index).await)
+    under_load(async || {
+        let mut cluster = Cluster::start(Plan { gateways: 2, ..Plan::default() }).await.unwrap();
+        let before = cluster.gateway(0).nodes().await.unwrap();
+        let running = load(&cluster, &keys(200)).await;
+        cluster.etcd_mut().stop().await;
+        let degraded = async |index: usize| {
+            let health = cluster.gateway(index).get("/health").await.map_err(|e| e.to_string())?;
+            let status = health.json()["status"].as_str().unwrap_or_default().to_owned();
+            if status == "degraded" { Ok(()) } else { Err(health.text()) }
+        };
+        for index in 0..2 {
+            eventually("the gateway notices", Duration::from_secs(1), async || {
+                degraded(index).await
+            })
             .await;
-        cluster.gateway(index).ready().await.expect("it can serve");
-    }
-    calm().await;
-    cluster.etcd_mut().restart(Data::Kept).await.unwrap();
-    cluster.wait_ready().await;
-    assert_eq!(cluster.gateway(1).nodes().await.unwrap().digest, before.digest);
-    // Everybody follows again: a change reaches everyone.
-    cluster.add_node(&Extras::default()).await.unwrap();
-    cluster.wait_ready().await;
-    assert_eq!(cluster.gateway(1).nodes().await.unwrap().count, 4);
-    calm().await;
-    running.stop().await.assert_none_failed("etcd restarted");
+            cluster.gateway(index).ready().await.expect("it can serve");
+        }
+        calm().await;
+        cluster.etcd_mut().restart(Data::Kept).await.unwrap();
+        cluster.wait_ready().await;
+        assert_eq!(cluster.gateway(1).nodes().await.unwrap().digest, before.digest);
+        // Everybody follows again: a change reaches everyone.
+        cluster.add_node(&Extras::default()).await.unwrap();
+        cluster.wait_ready().await;
+        assert_eq!(cluster.gateway(1).nodes().await.unwrap().count, 4);
+        calm().await;
+        running.stop().await.assert_none_failed("etcd restarted");
+    })
+    .await;
 }

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use fleet::{
-    cluster::{Cluster, PATIENT},
+    cluster::Cluster,
     load::{Load, Running},
     recorder::Planned,
+    trial::trial,
 };
 use tokio::time::sleep;
 
@@ -20,12 +21,21 @@ pub(crate) fn keys(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("key-{n}")).collect()
 }
 
-/// Starts, on a fleet that is as patient, reading `keys` of the group `default`, with a write in between now and then, through all
+/// Runs a test that judges requests. One that fails while the machine stands still is repeated, on
+/// a fleet of its own.
+pub(crate) async fn under_load(test: impl AsyncFn()) {
+    trial(async || {
+        test().await;
+        Ok(())
+    })
+    .await;
+}
+
+/// Starts reading `keys` of the group `default`, with a write in between now and then, through all
 /// gateways, and lets it run for a moment.
 pub(crate) async fn load(cluster: &Cluster, keys: &[String]) -> Running {
     let keys: Arc<[String]> = keys.into();
-    let load = Load { deadline: PATIENT, ..Load::new(cluster.gateway_addresses(), RATE) };
-    let running = load.start(move |n| {
+    let running = Load::new(cluster.gateway_addresses(), RATE).start(move |n| {
         let key = keys[n as usize % keys.len()].as_str();
         Some(if n % 5 == 0 {
             Planned::set("default", format!("written-{key}"), format!("{n}"))

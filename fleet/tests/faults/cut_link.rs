@@ -1,0 +1,93 @@
+//! Row 5: one gateway is cut from one node, without a reset. Only that gateway stops calling it, the
+//! next node relays, the ring is unchanged; back ≤ 10 s; 0 failed, 0 stale.
+
+use std::time::Duration;
+
+use fleet::{
+    cluster::{Cluster, Plan},
+    eventually,
+    proxy::Rule,
+    recorder::Outcome,
+};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    row::{Form, NODES, Row, id, perform},
+    run::Run,
+    scene::Scene,
+    traffic,
+};
+
+const NODE: usize = 1;
+/// The gateway that is cut off, and the other one.
+const CUT: usize = 0;
+const OTHER: usize = 1;
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take to find out. The row does not say.
+const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+
+struct CutLink(Form);
+
+#[tokio::test]
+async fn cut_link_short() {
+    perform(CutLink(Form::Short)).await;
+}
+
+#[tokio::test]
+#[ignore = "long: make faults"]
+async fn cut_link_long() {
+    perform(CutLink(Form::Long)).await;
+}
+
+impl Row for CutLink {
+    type Seen = ();
+
+    const NAME: &'static str = "row 5, a gateway cut from a node";
+
+    fn form(&self) -> Form {
+        self.0
+    }
+
+    fn plan(&self, usual: Plan) -> Plan {
+        usual.proxied()
+    }
+
+    async fn fault(&self, scene: &mut Scene) {
+        let cluster = &scene.cluster;
+        let way = cluster.node(NODE).proxy();
+        scene.strike();
+        let healed =
+            Instant::now() + self.0.either(Duration::from_secs(5), Duration::from_secs(60));
+        way.set_for(cluster.gateway(CUT).process().id(), Rule::Blackhole);
+        eventually("the gateway passes the node over", NOTICED_WITHIN, async || {
+            health(cluster, CUT, "ejected").await
+        })
+        .await;
+        sleep_until(healed).await;
+        health(cluster, CUT, "ejected").await.expect("it is cut off all the while");
+        health(cluster, OTHER, "healthy").await.expect("only that gateway is");
+        way.heal();
+        scene.heal();
+        scene
+            .timed("called again", BACK_WITHIN, async || health(cluster, CUT, "healthy").await)
+            .await;
+    }
+
+    fn judge(&self, run: &Run<()>) {
+        let (changes, members) = run.ring_changes(|_| true);
+        assert_eq!((changes, members), (0, NODES), "rings: {:#?}", run.rings);
+        // Nobody else has the entries of the node: whoever finds them was relayed to it.
+        let lost = |o: &&fleet::recorder::Operation| {
+            o.outcome == Outcome::Missing && traffic::is_stored(&o.key)
+        };
+        let lost: Vec<_> = run.recording.operations.iter().filter(lost).map(|o| &o.key).collect();
+        assert!(lost.is_empty(), "{} reads of stored keys missed: {lost:?}", lost.len());
+    }
+}
+
+/// Whether a gateway says that of the node.
+async fn health(cluster: &Cluster, gateway: usize, wanted: &str) -> Result<(), String> {
+    let nodes = cluster.gateway(gateway).nodes().await?;
+    let health = &nodes.find(&id(NODE)).ok_or("it is no member")?.health;
+    if health == wanted { Ok(()) } else { Err(health.clone()) }
+}
