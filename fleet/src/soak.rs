@@ -5,4 +5,5 @@
 //! from outside ([`weight`]): what an hour leaves behind shows there.
 
 pub mod schedule;
+pub mod stage;
 pub mod weight;
