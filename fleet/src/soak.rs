@@ -4,6 +4,8 @@
 //! takes it is written to a history that the checker judges. Beside that the processes are weighed
 //! from outside ([`weight`]): what an hour leaves behind shows there.
 
+pub mod run;
 pub mod schedule;
 pub mod stage;
+pub mod traffic;
 pub mod weight;

@@ -43,24 +43,45 @@ pub enum Fault {
     HalfRequests(usize),
 }
 
+impl Fault {
+    /// What kind it is, whomever it hits.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::KillNode(_) => "kill a node",
+            Self::StopNode(_) => "stop a node",
+            Self::FreezeNode(_) => "freeze a node",
+            Self::CutNodeFromEtcd(_) => "cut a node from etcd",
+            Self::CutGatewayFromEtcd(_) => "cut a gateway from etcd",
+            Self::CutGatewayFromNode { .. } => "cut a gateway from a node",
+            Self::KillEtcd => "kill etcd",
+            Self::FreezeEtcd => "freeze etcd",
+            Self::EmptyEtcd => "empty etcd",
+            Self::CompactUnheard(_) => "compact unheard by a node",
+            Self::RevokeLease(_) => "revoke the lease of a node",
+            Self::Flap(_) => "flap a node",
+            Self::HalfRequests(_) => "half requests to a gateway",
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
         match self {
-            Self::KillNode(node) => write!(f, "kill node-{node}"),
-            Self::StopNode(node) => write!(f, "stop node-{node}"),
-            Self::FreezeNode(node) => write!(f, "freeze node-{node}"),
-            Self::CutNodeFromEtcd(node) => write!(f, "cut node-{node} from etcd"),
-            Self::CutGatewayFromEtcd(gateway) => write!(f, "cut gateway-{gateway} from etcd"),
-            Self::CutGatewayFromNode { gateway, node } => {
-                write!(f, "cut gateway-{gateway} from node-{node}")
+            Self::KillNode(node)
+            | Self::StopNode(node)
+            | Self::FreezeNode(node)
+            | Self::CutNodeFromEtcd(node)
+            | Self::CompactUnheard(node)
+            | Self::RevokeLease(node)
+            | Self::Flap(node) => write!(f, ": node-{node}"),
+            Self::CutGatewayFromEtcd(gateway) | Self::HalfRequests(gateway) => {
+                write!(f, ": gateway-{gateway}")
             }
-            Self::KillEtcd => f.write_str("kill etcd"),
-            Self::FreezeEtcd => f.write_str("freeze etcd"),
-            Self::EmptyEtcd => f.write_str("empty etcd"),
-            Self::CompactUnheard(node) => write!(f, "compact unheard by node-{node}"),
-            Self::RevokeLease(node) => write!(f, "revoke the lease of node-{node}"),
-            Self::Flap(node) => write!(f, "flap node-{node}"),
-            Self::HalfRequests(gateway) => write!(f, "half requests to gateway-{gateway}"),
+            Self::CutGatewayFromNode { gateway, node } => {
+                write!(f, ": gateway-{gateway}, node-{node}")
+            }
+            Self::KillEtcd | Self::FreezeEtcd | Self::EmptyEtcd => Ok(()),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! etcd's own tools. Each ends mended: whoever was killed is started again. Whether the fleet took
 //! it well is not judged here.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::{BTreeMap, BTreeSet}, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::AsyncWriteExt,
@@ -87,6 +87,16 @@ impl Stage {
             digests.insert(node.name().to_owned(), format!("{:016x}", epoch.digest));
         }
         Ok(digests)
+    }
+
+    /// Whether all processes go by one ring, whatever it is.
+    ///
+    /// # Errors
+    /// Who goes by which.
+    pub async fn agreed(&self) -> Result<(), String> {
+        let digests = self.digests().await?;
+        let different: BTreeSet<&String> = digests.values().collect();
+        if different.len() > 1 { Err(format!("different rings: {digests:?}")) } else { Ok(()) }
     }
 
     /// Makes a fault, lets it last that long, and mends it.
