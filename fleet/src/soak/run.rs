@@ -109,7 +109,11 @@ impl fmt::Display for Outcome {
         for (name, change) in &self.weights {
             writeln!(f, "{name}: {change}")?;
         }
-        writeln!(f, "one ring after at most {:.1?}, whole after {:.1?}", self.one_ring, self.whole)?;
+        writeln!(
+            f,
+            "one ring after at most {:.1?}, whole after {:.1?}",
+            self.one_ring, self.whole
+        )?;
         write!(f, "timers woke up to {:.1?} late", self.lateness)
     }
 }
@@ -140,7 +144,7 @@ impl Soak {
         let stage = Stage::start(self.nodes, self.gateways)
             .await
             .map_err(|error| SoakError::Stage { fault: "the start".to_owned(), error })?;
-        let lateness = Lateness::measure();
+        let lateness = Lateness::measure().map_err(unwritten)?;
         let load = Load {
             record: Record::History(history.clone()),
             ..Load::new(stage.cluster().gateway_addresses(), self.rate)
@@ -166,7 +170,7 @@ impl Soak {
         let recording = running_load.stop().await;
         let last = running.every_key_once_more().await;
         running.history.finish().map_err(unwritten)?;
-        Ok(running.outcome(&recording, &last, lateness.worst().await))
+        Ok(running.outcome(&recording, &last, lateness.worst()))
     }
 }
 
@@ -218,7 +222,7 @@ impl Running {
         }
         let weights = self.scales.changes();
         let mut load = load.summary();
-        load.failed += last.failed();
+        load.failed += last.failed() as u64;
         Outcome {
             load,
             faults: self.faults,

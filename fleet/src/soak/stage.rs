@@ -4,7 +4,11 @@
 //! etcd's own tools. Each ends mended: whoever was killed is started again. Whether the fleet took
 //! it well is not judged here.
 
-use std::{collections::{BTreeMap, BTreeSet}, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use tokio::{
     io::AsyncWriteExt,
