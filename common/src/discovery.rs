@@ -28,6 +28,7 @@ mod record;
 mod registrar;
 mod registration;
 mod standing;
+mod status;
 mod view;
 
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub use memory::{DEFAULT_LEASE_TTL, MemoryDiscovery, MemoryRegistry};
 pub use probe::{GrpcProber, PROBE_TIMEOUT};
 pub use record::*;
 pub use registration::{Registration, RegistrationState, Stint};
+pub use status::{DiscoveryStatus, Serving};
 pub use view::*;
 
 /// Knows the cluster's state, and keeps nodes in it.
@@ -93,21 +95,6 @@ pub trait Discovery: Send + Sync + 'static {
             }
         })
     }
-}
-
-/// How well a backend is reached.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DiscoveryStatus {
-    /// Whether changes of the cluster state arrive.
-    pub connected: bool,
-    /// Since when `connected` has been as it is, in wall-clock milliseconds.
-    pub since_unix_ms: u64,
-    /// What is wrong, in plain words.
-    pub problem: Option<String>,
-    /// Records skipped since the start because they are malformed or too large.
-    pub skipped_records: u64,
-    /// This process's ring settings contradict the cluster's; see [`Discovery::ready`].
-    pub conflict: Option<String>,
 }
 
 /// What a process's configuration says explicitly about the ring. The rest is the cluster's.

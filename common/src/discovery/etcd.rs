@@ -11,7 +11,7 @@ mod list;
 mod seat;
 mod watcher;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -47,6 +47,8 @@ pub struct EtcdOptions {
     pub lease_ttl: Duration,
     /// What this process's configuration says explicitly about the ring.
     pub wanted: WantedRing,
+    /// Where the last known view is kept over restarts, if it is.
+    pub state_dir: Option<PathBuf>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for an answer.
@@ -62,6 +64,7 @@ impl Default for EtcdOptions {
             service: "ringway".into(),
             lease_ttl: Duration::from_secs(10),
             wanted: WantedRing::default(),
+            state_dir: None,
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(3),
             anti_entropy: Duration::from_secs(30),

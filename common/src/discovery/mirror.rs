@@ -3,7 +3,10 @@
 //! Backends feed it lists and changes; it never fails and never panics on what others wrote. A
 //! record that can't be read is skipped, counted, and logged once per revision of its key.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
@@ -164,6 +167,7 @@ impl Mirror {
             as_of: self.as_of,
             ring: ring.known(&self.layout.ring())?,
             members: members.clone(),
+            carried: BTreeSet::new(),
         }))
     }
 
