@@ -3,7 +3,7 @@
 //! A process reads membership through [`Discovery`] and a node makes itself known through the
 //! same trait; gateways and nodes therefore learn from one source only. Remote state is a
 //! `watch::Receiver` whose recovery is inside: the last view known stays while the backend is
-//! unreachable, and [`DiscoveryStatus`] says in plain words what is wrong and since when. What
+//! unreachable or has lost most members at once, and [`DiscoveryStatus`] says in plain words what is wrong and since when. What
 //! follows from a view (ring, topology) is not made here, and nothing here probes members: the
 //! only question ever asked of another node is who answers at an address that a record holds.
 //!
@@ -14,12 +14,16 @@
 //! | `nodes/{id}` | a [`NodeRecord`], bound to its node's lease |
 //! | `ring` | [`RingSettings`], written once by the first process that comes |
 //! | `generation` | the uuid of this cluster state's life, written once |
+//! | `carried` | members that are kept for a while though they are not registered |
+//! | `flaps/{id}` | when a node joined and left lately |
 //! | `durable/{id}` | reserved: the durable ring's records |
 //! | `groups/{name}` | reserved: definitions of groups |
 
 mod backoff;
+mod carried;
 mod etcd;
 mod fixed;
+mod flaps;
 mod layout;
 mod memory;
 mod mirror;
@@ -27,6 +31,8 @@ mod probe;
 mod record;
 mod registrar;
 mod registration;
+mod settle;
+mod snapshot;
 mod standing;
 mod status;
 mod view;
@@ -72,7 +78,7 @@ pub trait Discovery: Send + Sync + 'static {
     fn register(&self, record: NodeRecord) -> Registration;
 
     /// Waits until the state has been read for the first time, however long that takes: an
-    /// unreachable backend is no error.
+    /// unreachable backend is no error. A snapshot does not count.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] when this process's ring settings contradict those of the
@@ -84,7 +90,8 @@ pub trait Discovery: Send + Sync + 'static {
                 if let Some(conflict) = &status.borrow_and_update().conflict {
                     return Err(Error::new(Code::InvalidRequest, conflict.clone()));
                 }
-                if views.borrow_and_update().is_some() {
+                let is_snapshot = matches!(status.borrow().serving, Some(Serving::Snapshot { .. }));
+                if views.borrow_and_update().is_some() && !is_snapshot {
                     return Ok(());
                 }
                 let changed = tokio::select! {

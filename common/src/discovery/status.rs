@@ -97,7 +97,7 @@ fn named(members: &[NodeId]) -> String {
 }
 
 /// A moment as RFC 3339, to the millisecond.
-fn moment(unix_ms: u64) -> String {
+pub(super) fn moment(unix_ms: u64) -> String {
     let unix_ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(unix_ms).map_or_else(|_| "(unknown)".into(), |t| t.to_string())
 }

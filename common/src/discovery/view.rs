@@ -57,7 +57,7 @@ pub struct View {
 
 impl View {
     /// The record of a member that is registered.
-    pub fn live(&self, id: &NodeId) -> Option<&NodeRecord> {
+    pub fn live(&self, id: &str) -> Option<&NodeRecord> {
         self.members.get(id).filter(|_| !self.carried.contains(id))
     }
 }
