@@ -71,6 +71,10 @@ impl Publisher {
         if self.source == Source::Followed {
             self.source = Source::Interrupted;
         }
+        self.begin_with_snapshot();
+    }
+
+    fn begin_with_snapshot(&self) {
         if let Some(stored) = &self.stored
             && self.views.borrow().is_none()
         {
@@ -97,6 +101,7 @@ impl Publisher {
             }
             Decision::Carry { until, missing, members } => {
                 self.decide_at = Some(until);
+                self.begin_with_snapshot();
                 Some(ToCarry { members, missing })
             }
             Decision::Publish | Decision::Hold { .. } => {
