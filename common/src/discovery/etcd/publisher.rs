@@ -4,7 +4,7 @@
 //! record before others take note of it. Everybody else is shown the settled views. What has to
 //! be written to etcd for that is only asked for.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{sync::watch, time::Instant};
 
@@ -56,6 +56,14 @@ impl Publisher {
     /// What is shown.
     pub(super) fn shown(&self) -> Option<Arc<View>> {
         self.views.borrow().clone()
+    }
+
+    /// Whether those who are registered now are of the fleet that was shown last. A snapshot is of
+    /// any age: by that nobody can be told.
+    pub(super) fn is_same_fleet(&self, live: &BTreeMap<NodeId, NodeRecord>) -> bool {
+        let Some(last) = self.last() else { return false };
+        let is_member = |id| self.source != Source::Stored && last.members.contains_key(id);
+        live.keys().all(is_member)
     }
 
     /// When to take the state again though nothing was heard.
