@@ -4,8 +4,12 @@
 
 mod backend;
 mod etcd;
+mod etcd_damping;
+mod etcd_disaster;
 mod etcd_faults;
 mod etcd_server;
+mod etcd_settling;
+mod etcd_snapshot;
 mod fixed;
 mod gate;
 mod memory;
