@@ -7,7 +7,9 @@
 //! What is known stays in force meanwhile.
 
 mod connection;
+mod fault;
 mod list;
+mod operation;
 mod seat;
 mod watcher;
 
@@ -24,7 +26,7 @@ use self::{connection::Endpoints, seat::EtcdSeat, watcher::Watcher};
 use crate::{
     clock::Clock,
     discovery::{
-        Discovery, DiscoveryStatus, NodeRecord, Prober, Registration, View, WantedRing,
+        Discovery, DiscoveryStatus, EtcdAccess, NodeRecord, Prober, Registration, View, WantedRing,
         layout::{Layout, MAX_VIRTUAL_NODES},
         registrar::{self, Terms},
         standing::Standing,
@@ -38,8 +40,10 @@ const MAX_WAITING_CATCH_UPS: usize = 256;
 /// How etcd is used.
 #[derive(Debug, Clone)]
 pub struct EtcdOptions {
-    /// Where etcd answers: `host:port` or `http://host:port`, one or more.
+    /// Where etcd answers: `host:port`, `http://host:port` or `https://host:port`, one or more.
     pub endpoints: Vec<String>,
+    /// How etcd and this process know each other.
+    pub access: EtcdAccess,
     /// The name of the cluster; its state is under `/{service}/`.
     pub service: String,
     /// How long a node's record outlives it. etcd takes whole seconds, and at least 2 of them
@@ -59,6 +63,7 @@ impl Default for EtcdOptions {
     fn default() -> Self {
         Self {
             endpoints: vec!["127.0.0.1:2379".into()],
+            access: EtcdAccess::default(),
             service: "ringway".into(),
             lease_ttl: Duration::from_secs(10),
             wanted: WantedRing::default(),
