@@ -6,6 +6,7 @@ mod backend;
 mod etcd;
 mod etcd_access;
 mod etcd_faults;
+mod etcd_outages;
 mod etcd_server;
 mod etcd_words;
 mod fake_etcd;
