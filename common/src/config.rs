@@ -7,6 +7,7 @@
 //! bound, workers from cores) is left to whoever decides it.
 
 mod build;
+mod etcd;
 pub mod flags;
 mod groups;
 mod keys;

@@ -19,6 +19,7 @@
 //! | `durable/{id}` | reserved: the durable ring's records |
 //! | `groups/{name}` | reserved: definitions of groups |
 
+mod access;
 mod backoff;
 mod carried;
 mod etcd;
@@ -45,6 +46,7 @@ use uuid::Uuid;
 
 use crate::error::{Code, Error, Result};
 
+pub use access::{EtcdAccess, EtcdUser};
 pub use etcd::{EtcdDiscovery, EtcdOptions};
 pub use fixed::StaticDiscovery;
 pub use layout::{MAX_SERVICE_BYTES, MAX_VIRTUAL_NODES};

@@ -4,7 +4,11 @@
 //! This version has no authentication to offer instead, so a listener that others can reach has to
 //! be allowed in so many words.
 
+mod certificates;
+
 use std::{fmt, net::IpAddr};
+
+pub use certificates::{Certificates, Identity, PrivateKey};
 
 /// The section `[security]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -101,6 +101,7 @@ fn discovery(settings: &Settings) -> crate::error::Result<Arc<dyn Discovery>> {
         Backend::Etcd => {
             let options = EtcdOptions {
                 endpoints: discovery.etcd_endpoints.clone(),
+                access: discovery.etcd_access.clone(),
                 service: discovery.service_name.clone(),
                 lease_ttl: discovery.lease_ttl,
                 wanted,

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::{
-    Role, groups,
+    Role, etcd, groups,
     layers::Layers,
     problem::Problem,
     settings::{Backend, DiscoverySettings, GatewaySettings, NodeSettings, RingWishes, Settings},
@@ -28,7 +28,7 @@ pub(super) fn settings(
 ) -> Settings {
     let groups = groups::build(values, layers, problems);
     let settings = Settings {
-        discovery: discovery(values),
+        discovery: discovery(values, problems),
         ring: RingWishes {
             virtual_nodes: values.number("ring.virtual_nodes"),
             seed: values.secret("ring.seed"),
@@ -52,13 +52,16 @@ pub(super) fn settings(
     settings
 }
 
-fn discovery(values: &Values) -> DiscoverySettings {
+fn discovery(values: &Values, problems: &mut Vec<Problem>) -> DiscoverySettings {
+    let etcd_endpoints = values.list("discovery.etcd_endpoints").expect(TABLE);
+    let backend = match values.text("discovery.backend").expect(TABLE).as_str() {
+        "static" => Backend::Static,
+        _ => Backend::Etcd,
+    };
     DiscoverySettings {
-        backend: match values.text("discovery.backend").expect(TABLE).as_str() {
-            "static" => Backend::Static,
-            _ => Backend::Etcd,
-        },
-        etcd_endpoints: values.list("discovery.etcd_endpoints").expect(TABLE),
+        backend,
+        etcd_access: etcd::access(values, &etcd_endpoints, backend, problems),
+        etcd_endpoints,
         service_name: values.text("discovery.service_name").expect(TABLE),
         lease_ttl: values.span("discovery.lease_ttl").expect(TABLE),
         nodes: values.list("discovery.nodes").expect(TABLE),
@@ -143,8 +146,14 @@ fn check_own(settings: &Settings, values: &Values, role: Role, problems: &mut Ve
     }
 }
 
-/// What was configured and will not be used.
+/// What was configured and will not be used, or not as safely as it seems.
 pub(super) fn warnings(settings: &Settings, values: &Values, role: Role) -> Vec<String> {
+    let mut warnings = unused_groups(settings, values, role);
+    warnings.extend(etcd::warning(&settings.discovery));
+    warnings
+}
+
+fn unused_groups(settings: &Settings, values: &Values, role: Role) -> Vec<String> {
     if role != Role::Node || settings.groups.is_empty() {
         return Vec::new();
     }

@@ -52,6 +52,22 @@ pub struct CommonFlags {
     #[arg(long, value_name = "HOST:PORT,…")]
     pub etcd_endpoints: Option<String>,
 
+    /// User of an etcd with authentication; its password: RINGWAY_DISCOVERY__ETCD_PASSWORD
+    #[arg(long, value_name = "NAME")]
+    pub etcd_username: Option<String>,
+
+    /// PEM file with the authorities of an https etcd [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub etcd_ca_file: Option<String>,
+
+    /// PEM file with the certificate to show to an https etcd
+    #[arg(long, value_name = "FILE")]
+    pub etcd_cert_file: Option<String>,
+
+    /// PEM file with that certificate's private key
+    #[arg(long, value_name = "FILE")]
+    pub etcd_key_file: Option<String>,
+
     /// gRPC addresses of all nodes, for --discovery static
     #[arg(long, value_name = "HOST:PORT,…")]
     pub static_nodes: Option<String>,
@@ -86,6 +102,10 @@ impl CommonFlags {
         vec![
             flag("discovery", &self.discovery),
             flag("etcd-endpoints", &self.etcd_endpoints),
+            flag("etcd-username", &self.etcd_username),
+            flag("etcd-ca-file", &self.etcd_ca_file),
+            flag("etcd-cert-file", &self.etcd_cert_file),
+            flag("etcd-key-file", &self.etcd_key_file),
             flag("static-nodes", &self.static_nodes),
             flag("service-name", &self.service_name),
             flag("state-dir", &self.state_dir),

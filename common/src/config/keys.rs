@@ -100,7 +100,21 @@ pub(super) static KEYS: &[Key] = &[
     set("discovery.backend", text("`etcd` or `static`", rules::backend), "etcd",
         "How processes find each other.").flag("discovery", Takes::Both),
     set("discovery.etcd_endpoints", Kind::List("host:port", rules::endpoint), "localhost:2379",
-        "The members of the etcd cluster.").flag("etcd-endpoints", Takes::Both),
+        "The members of the etcd cluster; those with `https://` before them are spoken to by TLS.")
+        .flag("etcd-endpoints", Takes::Both),
+    unset("discovery.etcd_username", text("name", rules::user), "nobody logs in",
+        "The user of an etcd with authentication.").flag("etcd-username", Takes::Both),
+    unset("discovery.etcd_password", text("text", rules::password), "nobody logs in",
+        "The user's password. It has no flag, since other users of the machine see those.")
+        .secret(),
+    unset("discovery.etcd_ca_file", text("path", rules::path), "the system's authorities",
+        "A PEM file with the authorities that may have signed etcd's certificate.")
+        .flag("etcd-ca-file", Takes::Both),
+    unset("discovery.etcd_cert_file", text("path", rules::path), "etcd is shown none",
+        "A PEM file with this process's certificate, for an etcd that asks for one.")
+        .flag("etcd-cert-file", Takes::Both),
+    unset("discovery.etcd_key_file", text("path", rules::path), "etcd is shown none",
+        "A PEM file with the certificate's private key.").flag("etcd-key-file", Takes::Both),
     set("discovery.service_name", text("name", rules::service_name), "ringway",
         "The cluster's name; its keys in etcd start with it.").flag("service-name", Takes::Both),
     set("discovery.lease_ttl", Kind::Seconds(MIN_LEASE..=MAX_TIMEOUT), "10s",

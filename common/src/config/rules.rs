@@ -18,6 +18,8 @@ pub(super) type Rule = fn(&str) -> Result<(), String>;
 pub(super) const MAX_NAME_BYTES: usize = 64;
 /// Longest ring seed, in bytes.
 pub(super) const MAX_SEED_BYTES: usize = 256;
+/// Longest name of a user, and longest password, in bytes.
+pub(super) const MAX_CREDENTIAL_BYTES: usize = 256;
 /// Longest host name, in bytes (as in DNS).
 pub(super) const MAX_HOST_BYTES: usize = 253;
 
@@ -106,12 +108,31 @@ pub(super) fn address(text: &str) -> Result<(), String> {
     host_without_colons(name).map_err(|wrong| format!("{wrong}; {form}"))
 }
 
-/// An etcd endpoint: `host:port`, with or without `http://`.
+/// An etcd endpoint: `host:port`, with or without `http://` or `https://`.
 pub(super) fn endpoint(text: &str) -> Result<(), String> {
-    if text.starts_with("https://") {
-        return Err("https is not built into this version; use http".into());
+    let bare = text.strip_prefix("https://").or(text.strip_prefix("http://"));
+    address(bare.unwrap_or(text).trim_end_matches('/'))
+}
+
+/// A user of etcd.
+pub(super) fn user(text: &str) -> Result<(), String> {
+    credential("a user's name", text)
+}
+
+pub(super) fn password(text: &str) -> Result<(), String> {
+    credential("a password", text)
+}
+
+fn credential(what: &str, text: &str) -> Result<(), String> {
+    if (1..=MAX_CREDENTIAL_BYTES).contains(&text.len()) {
+        return Ok(());
     }
-    address(text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/'))
+    Err(format!("{what} has 1 to {MAX_CREDENTIAL_BYTES} bytes, this one has {}", text.len()))
+}
+
+/// A file. Whether it is there shows when it is read.
+pub(super) fn path(text: &str) -> Result<(), String> {
+    if text.is_empty() { Err("give the path of a file".into()) } else { Ok(()) }
 }
 
 /// The rule of a list as a whole: nothing twice.
@@ -188,12 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_may_carry_the_scheme_that_is_built_in() {
-        for good in ["localhost:2379", "http://localhost:2379", "http://10.0.0.1:2379/"] {
+    fn endpoints_may_carry_a_scheme() {
+        for good in ["localhost:2379", "http://localhost:2379", "https://10.0.0.1:2379/"] {
             assert_eq!(endpoint(good), Ok(()), "{good}");
         }
-        assert!(endpoint("https://localhost:2379").unwrap_err().contains("not built into"));
-        assert!(endpoint("unix:///run/etcd").is_err());
+        for bad in ["unix:///run/etcd", "https://localhost", "https://http://localhost:2379"] {
+            assert!(endpoint(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

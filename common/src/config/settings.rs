@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::groups::GroupSettings;
 use crate::{
+    discovery::EtcdAccess,
     key::GroupName,
     security::{Secret, SecuritySettings},
     telemetry::TelemetrySettings,
@@ -36,8 +37,10 @@ pub struct Settings {
 pub struct DiscoverySettings {
     /// Which backend.
     pub backend: Backend,
-    /// Members of the etcd cluster: `host:port`, with or without `http://`.
+    /// Members of the etcd cluster: `host:port`, with or without `http://` or `https://`.
     pub etcd_endpoints: Vec<String>,
+    /// How etcd and this process know each other.
+    pub etcd_access: EtcdAccess,
     /// The cluster's name.
     pub service_name: String,
     /// How long a silent node stays a member; whole seconds, at least 2.

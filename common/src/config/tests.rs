@@ -11,6 +11,7 @@ use super::{
 };
 
 mod documents;
+mod etcd;
 mod mistakes;
 
 /// A gateway's flags; the file's path takes the place of `FILE`.

@@ -8,7 +8,9 @@
 
 mod carry;
 mod connection;
+mod fault;
 mod list;
+mod operation;
 mod publisher;
 mod seat;
 mod watcher;
@@ -31,7 +33,7 @@ use self::{
 use crate::{
     clock::Clock,
     discovery::{
-        Discovery, DiscoveryStatus, NodeRecord, Prober, Registration, View, WantedRing,
+        Discovery, DiscoveryStatus, EtcdAccess, NodeRecord, Prober, Registration, View, WantedRing,
         layout::{Layout, MAX_VIRTUAL_NODES},
         registrar::{self, Terms},
         settle::Settling,
@@ -47,8 +49,10 @@ const MAX_WAITING_CATCH_UPS: usize = 256;
 /// How etcd is used.
 #[derive(Debug, Clone)]
 pub struct EtcdOptions {
-    /// Where etcd answers: `host:port` or `http://host:port`, one or more.
+    /// Where etcd answers: `host:port`, `http://host:port` or `https://host:port`, one or more.
     pub endpoints: Vec<String>,
+    /// How etcd and this process know each other.
+    pub access: EtcdAccess,
     /// The name of the cluster; its state is under `/{service}/`.
     pub service: String,
     /// How long a node's record outlives it. etcd takes whole seconds, and at least 2 of them
@@ -70,6 +74,7 @@ impl Default for EtcdOptions {
     fn default() -> Self {
         Self {
             endpoints: vec!["127.0.0.1:2379".into()],
+            access: EtcdAccess::default(),
             service: "ringway".into(),
             lease_ttl: Duration::from_secs(10),
             wanted: WantedRing::default(),

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt::Debug,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,11 +18,17 @@ use common::{
     topology::Topology,
 };
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 /// Long enough for a busy machine; what takes this long has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// How often it is looked whether something holds.
+const POLL: Duration = Duration::from_millis(10);
 /// A lease that can be waited for. etcd gives no shorter ones.
 pub(crate) const SHORT: Duration = Duration::from_secs(2);
 /// A lease that outlives every test.
@@ -111,6 +120,42 @@ pub(crate) async fn until<T: Debug + Clone>(
     match tokio::time::timeout(DEADLINE, watched.wait_for(wanted)).await {
         Ok(value) => value.unwrap().clone(),
         Err(_) => panic!("still {:#?} after {DEADLINE:?}", last.borrow()),
+    }
+}
+
+/// Waits for something that nobody tells of.
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < DEADLINE, "not after {DEADLINE:?}: {what}");
+        sleep(POLL).await;
+    }
+}
+
+/// The smallest ring that a process has had since.
+pub(crate) struct Fewest {
+    seen: Arc<AtomicUsize>,
+    _watching: AbortOnDropHandle<()>,
+}
+
+impl Fewest {
+    pub(crate) fn of(handle: &Arc<dyn Discovery>) -> Self {
+        let seen = Arc::new(AtomicUsize::new(usize::MAX));
+        let (mut views, fewest) = (handle.views(), Arc::clone(&seen));
+        let watching = tokio::spawn(async move {
+            loop {
+                let members = views.borrow_and_update().as_ref().map(|view| view.members.len());
+                fewest.fetch_min(members.unwrap_or(usize::MAX), Ordering::Relaxed);
+                if views.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { seen, _watching: AbortOnDropHandle::new(watching) }
+    }
+
+    pub(crate) fn members(&self) -> usize {
+        self.seen.load(Ordering::Relaxed)
     }
 }
 

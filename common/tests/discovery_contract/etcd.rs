@@ -9,7 +9,7 @@ use common::{
 use etcd_client::{Client, PutOptions};
 
 use crate::{
-    backend::{Answering, Backend, LONG},
+    backend::{Answering, Backend, LONG, until},
     etcd_server::EtcdServer,
 };
 
@@ -66,16 +66,24 @@ pub(crate) fn follow(
     start(options, answering)
 }
 
-fn start(options: EtcdOptions, answering: &Answering) -> Arc<dyn Discovery> {
+/// A handle with these options.
+pub(crate) fn start(options: EtcdOptions, answering: &Answering) -> Arc<dyn Discovery> {
     start_by(Arc::new(SystemClock), options, answering)
 }
 
+/// The same, by another clock.
 pub(crate) fn start_by(
     clock: Arc<dyn Clock>,
     options: EtcdOptions,
     answering: &Answering,
 ) -> Arc<dyn Discovery> {
     Arc::new(EtcdDiscovery::start(options, clock, Arc::new(answering.clone())).unwrap())
+}
+
+/// Waits until the status tells of this; its words.
+pub(crate) async fn until_told(handle: &dyn Discovery, words: &str) -> String {
+    let told = |problem: &Option<String>| problem.as_ref().is_some_and(|p| p.contains(words));
+    until(handle.status(), |status| told(&status.problem)).await.problem.unwrap()
 }
 
 pub(crate) fn key(id: &str) -> String {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use etcd_client::Client;
+use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -58,6 +59,44 @@ impl EtcdServer {
         let data = tempfile::tempdir().unwrap();
         let mut server = Self { process: None, data, extra: Vec::new(), ports };
         server.resume().await.then_some(server)
+    }
+
+    /// New etcds that are one cluster.
+    pub(crate) async fn start_cluster() -> [Self; 3] {
+        for _ in 0..MAX_STARTS {
+            let ports = [Ports::free(), Ports::free(), Ports::free()];
+            let [a, b, c] = ports.map(|ports| format!("http://127.0.0.1:{}", ports.peer));
+            let members = format!("a={a},b={b},c={c}");
+            let mut servers = std::array::from_fn(|n| {
+                let name = &"abc"[n..=n];
+                let extra = ["--name", name, "--initial-cluster", &members];
+                // On a busy machine a leader must not be given up at once.
+                let patient = ["--heartbeat-interval", "100", "--election-timeout", "1000"];
+                let extra = extra.into_iter().chain(patient).map(str::to_owned).collect();
+                Self { process: None, data: tempfile::tempdir().unwrap(), extra, ports: ports[n] }
+            });
+            // None of them serves before two of them do.
+            let started = join_all(servers.iter_mut().map(Self::resume)).await;
+            if started.into_iter().all(|serves| serves) {
+                return servers;
+            }
+        }
+        panic!("a cluster of etcd did not start {MAX_STARTS} times in a row");
+    }
+
+    /// Stops it where it is, as a machine that swaps or a debugger does.
+    pub(crate) fn suspend(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn wake(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().unwrap();
+        kill_process(Pid::from_child(process), signal).unwrap();
     }
 
     /// Starts it again with more arguments.

@@ -1,15 +1,22 @@
 //! The contract that every discovery backend keeps, run against each of them, and what only etcd
-//! can go through. etcd is a real one: `make tools` gets it.
+//! can go through. etcd is a real one (`make tools` gets it), except where it has to lie.
 #![allow(clippy::unwrap_used)]
 
 mod backend;
 mod etcd;
 mod etcd_damping;
 mod etcd_disaster;
+mod etcd_access;
 mod etcd_faults;
+mod etcd_outages;
 mod etcd_server;
 mod etcd_settling;
 mod etcd_snapshot;
+mod etcd_words;
+mod fake_etcd;
+mod fake_leases;
+mod fake_lists;
+mod fake_watches;
 mod fixed;
 mod gate;
 mod memory;

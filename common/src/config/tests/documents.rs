@@ -47,7 +47,15 @@ fn the_example_shows_every_key_and_sets_those_with_a_default() {
 
 #[test]
 fn the_examples_of_what_is_not_set_would_work() {
-    let settings = from_file(&all_on(&read("config.example.toml"))).unwrap().settings;
+    let pem = etcd::Pem::new();
+    // Files that the example can only name.
+    let example = all_on(&read("config.example.toml"))
+        .replace("[\"localhost:2379\"]", "[\"https://localhost:2379\"]")
+        .replace("/etc/ringway/etcd-ca.pem", &pem.certificate)
+        .replace("/etc/ringway/etcd-client.pem", &pem.certificate)
+        .replace("/etc/ringway/etcd-client-key.pem", &pem.key);
+    let settings = from_file(&example).unwrap().settings;
+    assert!(settings.discovery.etcd_access.identity.is_some());
     let origin = settings.groups["users"].origin.clone();
     assert!(origin.is_some());
     assert_eq!(settings.groups["users"], GroupSettings { origin, ..GroupSettings::default() });
