@@ -111,6 +111,7 @@ impl Group {
     pub fn drop_everything(&self) -> u64 {
         self.floors.tick.fetch_max(self.hybrid.tick(), Ordering::AcqRel);
         self.floors_were_raised();
+        self.store.run_pending();
         self.store.entries()
     }
 

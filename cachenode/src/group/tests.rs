@@ -471,3 +471,40 @@ fn a_hint_takes_the_entry_and_lets_nothing_older_back() {
     assert!(!bench.group.forget("k", 1));
     assert!(bench.set("k", "new").version > before);
 }
+
+#[tokio::test]
+async fn what_was_stored_before_the_node_was_out_of_the_cluster_is_absent() {
+    use common::discovery::{
+        DEFAULT_LEASE_TTL, Discovery, GrpcProber, MemoryRegistry, NodeRecord, WantedRing,
+    };
+    let bench = bench(|_| ());
+    let registry = MemoryRegistry::new(Arc::new(bench.clock.clone()), DEFAULT_LEASE_TTL);
+    let discovery = registry.join(&WantedRing::default(), Arc::new(GrpcProber));
+    let json =
+        format!(r#"{{"v":1,"id":"n1","instance":"{}","grpc":"127.0.0.1:1"}}"#, Uuid::from_u128(1));
+    let record = NodeRecord::parse(json.as_bytes()).unwrap();
+    let registration = discovery.register(record.clone());
+    let stint = registration.stint();
+    bench.group.follow_stint(registration.stint());
+    discovery
+        .views()
+        .wait_for(|view| view.as_ref().is_some_and(|it| !it.members.is_empty()))
+        .await
+        .unwrap();
+    bench.set("k", "old");
+    assert_eq!(bench.value("k").as_deref(), Some("old"), "in its first stint all counts");
+    registry.expire_lease(&record.id);
+    let began_again = async {
+        while [0, u64::MAX].contains(&stint.began_at()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(20 * SECOND, began_again).await.unwrap();
+    assert_eq!(bench.value("k"), None);
+    let now = || Ok::<_, Error>(Authority::owner(stint.began_at()));
+    assert!(bench.group.set(&write("k", "new"), now).unwrap().created);
+    assert_eq!(bench.value("k").as_deref(), Some("new"));
+    let too_old = || Ok::<_, Error>(Authority::owner(stint.began_at() - 1));
+    bench.group.set(&write("late", "v"), too_old).unwrap();
+    assert_eq!(bench.value("late"), None, "by a ring from before it returned");
+}
