@@ -6,6 +6,7 @@
 
 mod member;
 mod view;
+mod wiring;
 
 use std::{collections::BTreeSet, net::SocketAddr, thread, time::Duration};
 
@@ -16,11 +17,14 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::{
     etcd::{Etcd, EtcdError},
     eventually::eventually,
+    netns::{NetnsError, Network},
     process::{BuildError, ProcessError},
 };
 
 pub use member::{Extras, Member};
 pub use view::{NodeView, Nodes, key_path};
+use wiring::Surroundings;
+pub use wiring::Wiring;
 
 /// How many fleets may run in one test process at a time: each is half a dozen processes, and a
 /// machine that is busy with five of them proves nothing about any.
@@ -49,6 +53,9 @@ pub enum ClusterError {
     /// A process did not start.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// No network for it.
+    #[error(transparent)]
+    Network(#[from] NetnsError),
     /// No directory, file or port for it.
     #[error("no place for the fleet: {0}")]
     Place(#[from] std::io::Error),
@@ -73,12 +80,20 @@ pub struct Plan {
     pub node: Extras,
     /// What each gateway is told beyond where etcd is and its port.
     pub gateway: Extras,
+    /// How they reach each other.
+    pub wiring: Wiring,
 }
 
 impl Default for Plan {
     /// Three nodes and a gateway, told nothing else.
     fn default() -> Self {
-        Self { nodes: 3, gateways: 1, node: Extras::default(), gateway: Extras::default() }
+        Self {
+            nodes: 3,
+            gateways: 1,
+            node: Extras::default(),
+            gateway: Extras::default(),
+            wiring: Wiring::Direct,
+        }
     }
 }
 
@@ -87,6 +102,20 @@ impl Plan {
     #[must_use]
     pub fn lease_ttl(mut self, ttl: Duration) -> Self {
         self.node = self.node.arg(format!("--lease-ttl={}s", ttl.as_secs()));
+        self
+    }
+
+    /// A proxy stands before every node, and one between every process and etcd.
+    #[must_use]
+    pub fn proxied(mut self) -> Self {
+        self.wiring = Wiring::Proxied;
+        self
+    }
+
+    /// Every process, etcd too, has a network namespace of its own. Only for `make faults`.
+    #[must_use]
+    pub fn in_namespaces(mut self) -> Self {
+        self.wiring = Wiring::Namespaces;
         self
     }
 
@@ -108,6 +137,8 @@ pub struct Cluster {
     gateways: Vec<Member>,
     etcd: Etcd,
     plan: Plan,
+    // After the processes in it.
+    network: Option<Network>,
     // After the processes: they write to it.
     logs: TempDir,
     _room: SemaphorePermit<'static>,
@@ -122,13 +153,17 @@ impl Cluster {
     /// # Panics
     /// As [`Cluster::wait_ready`].
     pub async fn start(plan: Plan) -> Result<Self, ClusterError> {
-        let Plan { nodes, gateways, .. } = plan;
+        let Plan { nodes, gateways, wiring, .. } = plan;
+        let room = ROOM.acquire().await.map_err(std::io::Error::other)?;
+        let mut network = wiring.network()?;
+        let of_etcd = network.as_mut().map(|network| network.join("etcd")).transpose()?;
         let mut cluster = Self {
             nodes: Vec::new(),
             gateways: Vec::new(),
-            _room: ROOM.acquire().await.map_err(std::io::Error::other)?,
-            etcd: Etcd::start().await?,
+            _room: room,
+            etcd: Etcd::start_in(of_etcd, &[]).await?,
             plan,
+            network,
             logs: tempfile::Builder::new().prefix("ringway-cluster-").tempdir()?,
         };
         for _ in 0..gateways {
@@ -148,8 +183,10 @@ impl Cluster {
     /// [`ClusterError`]
     pub async fn add_node(&mut self, extras: &Extras) -> Result<usize, ClusterError> {
         let index = self.nodes.len();
-        let told = self.found().and(&self.plan.node).and(extras);
-        let node = Member::node(&format!("node-{index}"), told, self.logs.path()).await?;
+        let name = format!("node-{index}");
+        let around = self.surroundings(&name, Some(index))?;
+        let told = around.told(self.etcd.address()).and(&self.plan.node).and(extras);
+        let node = Member::node_within(&name, told, self.logs.path(), around).await?;
         self.nodes.push(node);
         Ok(index)
     }
@@ -161,15 +198,21 @@ impl Cluster {
     /// [`ClusterError`]
     pub async fn add_gateway(&mut self, extras: &Extras) -> Result<usize, ClusterError> {
         let index = self.gateways.len();
-        let told = self.found().and(&self.plan.gateway).and(extras);
-        let gateway = Member::gateway(&format!("gateway-{index}"), told, self.logs.path()).await?;
+        let name = format!("gateway-{index}");
+        let around = self.surroundings(&name, None)?;
+        let told = around.told(self.etcd.address()).and(&self.plan.gateway).and(extras);
+        let gateway = Member::gateway_within(&name, told, self.logs.path(), around).await?;
         self.gateways.push(gateway);
         Ok(index)
     }
 
-    /// The README's way to name etcd.
-    fn found(&self) -> Extras {
-        Extras::default().arg(format!("--etcd-endpoints={}", self.etcd.address()))
+    fn surroundings(
+        &mut self,
+        name: &str,
+        node: Option<usize>,
+    ) -> Result<Surroundings, ClusterError> {
+        let etcd = self.etcd.address();
+        self.plan.wiring.surroundings(name, node, etcd, self.network.as_mut())
     }
 
     /// Starts a node that has ended once more: the same command line, port and id.
@@ -237,6 +280,14 @@ impl Cluster {
     /// The cluster's etcd, to stop and restart it.
     pub fn etcd_mut(&mut self) -> &mut Etcd {
         &mut self.etcd
+    }
+
+    /// The network, to drop packets between the namespaces of two members, or of one and etcd.
+    ///
+    /// # Panics
+    /// When the cluster was not started [in namespaces](Plan::in_namespaces).
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("a cluster in namespaces: Plan::in_namespaces")
     }
 
     /// Who owns each of these keys, as a gateway says.

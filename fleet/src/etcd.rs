@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     http,
+    netns::Namespace,
     process::{Process, ProcessError, Spec},
     tools::{self, MissingTool},
 };
@@ -75,6 +76,7 @@ pub struct Etcd {
     name: String,
     client: SocketAddr,
     peer: SocketAddr,
+    namespace: Option<Namespace>,
     // Declared before `dir`: the process ends before its data goes.
     process: Option<Process>,
     dir: TempDir,
@@ -96,21 +98,35 @@ impl Etcd {
     ///
     /// As [`Etcd::start`].
     pub async fn start_with(args: &[&str]) -> Result<Self, EtcdError> {
+        Self::start_in(None, args).await
+    }
+
+    /// As [`Etcd::start_with`], in a network namespace if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Etcd::start`].
+    pub async fn start_in(namespace: Option<Namespace>, args: &[&str]) -> Result<Self, EtcdError> {
         let mut etcd = Self {
             program: tools::find("etcd")?,
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             name: format!("ringway-{:016x}", fastrand::u64(..)),
             client: free_address()?,
             peer: free_address()?,
+            namespace,
             process: None,
             dir: tempfile::Builder::new().prefix("ringway-etcd-").tempdir()?,
         };
+        if let Some(namespace) = &etcd.namespace {
+            etcd.client.set_ip(namespace.address().into());
+        }
         for _ in 1..START_TRIES {
             match etcd.run().await {
                 Err(EtcdError::Process(ProcessError::Ended { lines, .. }))
                     if port_taken(&lines) =>
                 {
-                    (etcd.client, etcd.peer) = (free_address()?, free_address()?);
+                    etcd.client.set_port(free_address()?.port());
+                    etcd.peer = free_address()?;
                 }
                 done => return done.map(|()| etcd),
             }
@@ -126,6 +142,11 @@ impl Etcd {
     /// Where clients reach it, for a proxy or a packet filter in between.
     pub fn address(&self) -> SocketAddr {
         self.client
+    }
+
+    /// The network namespace that it runs in, if it has one of its own.
+    pub fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
     }
 
     /// The process, to stop and continue it or to read its log; `None` while it is stopped.
@@ -178,7 +199,7 @@ impl Etcd {
 
     fn spec(&self) -> Spec {
         let (client, peer) = (self.endpoint(), format!("http://{}", self.peer));
-        Spec::new("etcd", &self.program)
+        let spec = Spec::new("etcd", &self.program)
             .args(["--name", &self.name])
             .arg("--data-dir")
             .arg(self.data_dir())
@@ -186,7 +207,8 @@ impl Etcd {
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("{}={peer}", self.name)])
             .args(["--logger", "zap", "--log-outputs", "stderr"])
-            .args(&self.args)
+            .args(&self.args);
+        self.namespace.as_ref().map_or(spec.clone(), |namespace| namespace.enter(&spec))
     }
 
     async fn run(&mut self) -> Result<(), EtcdError> {

@@ -75,6 +75,19 @@ impl Spec {
         self
     }
 
+    /// The same, started by another program: `program args… this its args…`.
+    #[must_use]
+    pub(crate) fn through(
+        &self,
+        program: impl Into<PathBuf>,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Self {
+        let mut outer = Self::new(&self.name, program).args(args).arg(&self.program);
+        outer.args.extend(self.args.iter().cloned());
+        outer.env.clone_from(&self.env);
+        outer
+    }
+
     /// The command, without those of the `inherited` variables that are not handed down.
     fn command(&self, inherited: impl IntoIterator<Item = OsString>) -> Command {
         let mut command = Command::new(&self.program);

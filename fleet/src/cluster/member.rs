@@ -2,10 +2,12 @@
 
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
-use super::ClusterError;
+use super::{ClusterError, wiring::Surroundings};
 use crate::{
     etcd::free_address,
+    netns::Namespace,
     process::{Process, ProcessError, Signal, Spec, binary},
+    proxy::Proxy,
 };
 
 /// How long a process may take until it listens.
@@ -67,23 +69,48 @@ impl Extras {
     }
 }
 
-/// What a process logs when it listens, and the fields of that line that hold addresses.
+/// What a kind of process is called, what it is told where to listen, what it logs when it does,
+/// and the fields of that line that hold addresses.
 #[derive(Debug, Clone, Copy)]
-struct Announcement {
-    text: &'static str,
+struct Role {
+    program: &'static str,
+    host: &'static str,
+    port: &'static str,
+    announcement: &'static str,
     main: &'static str,
     probes: &'static str,
 }
 
-const GATEWAY: Announcement =
-    Announcement { text: "gateway listens", main: "address=", probes: "address=" };
-const NODE: Announcement = Announcement { text: "node listens", main: "grpc=", probes: "http=" };
+const GATEWAY: Role = Role {
+    program: "apiserver",
+    host: "--api-host",
+    port: "--api-port",
+    announcement: "gateway listens",
+    main: "address=",
+    probes: "address=",
+};
+const NODE: Role = Role {
+    program: "cachenode",
+    host: "--node-host",
+    port: "--node-port",
+    announcement: "node listens",
+    main: "grpc=",
+    probes: "http=",
+};
 
 /// A gateway or node, running or ended.
 #[derive(Debug)]
 pub struct Member {
-    announcement: Announcement,
+    role: Role,
     spec: Spec,
+    running: Running,
+    // After the process, which uses it.
+    around: Surroundings,
+}
+
+/// A process that listens.
+#[derive(Debug)]
+struct Running {
     process: Process,
     address: SocketAddr,
     probes: SocketAddr,
@@ -95,7 +122,16 @@ impl Member {
     /// # Errors
     /// [`ClusterError`]
     pub async fn gateway(name: &str, told: Extras, dir: &Path) -> Result<Self, ClusterError> {
-        Self::start(told.spec(name, "apiserver", dir)?, "--api-port", GATEWAY, dir).await
+        Self::gateway_within(name, told, dir, Surroundings::default()).await
+    }
+
+    pub(super) async fn gateway_within(
+        name: &str,
+        told: Extras,
+        dir: &Path,
+        around: Surroundings,
+    ) -> Result<Self, ClusterError> {
+        Self::start(GATEWAY, told.spec(name, GATEWAY.program, dir)?, dir, around).await
     }
 
     /// Starts a node on a free port, and waits until it listens; it may not be registered yet.
@@ -103,7 +139,16 @@ impl Member {
     /// # Errors
     /// [`ClusterError`]
     pub async fn node(name: &str, told: Extras, dir: &Path) -> Result<Self, ClusterError> {
-        Self::start(told.spec(name, "cachenode", dir)?, "--node-port", NODE, dir).await
+        Self::node_within(name, told, dir, Surroundings::default()).await
+    }
+
+    pub(super) async fn node_within(
+        name: &str,
+        told: Extras,
+        dir: &Path,
+        around: Surroundings,
+    ) -> Result<Self, ClusterError> {
+        Self::start(NODE, told.spec(name, NODE.program, dir)?, dir, around).await
     }
 
     /// Starts a node on that port of the loopback; for static discovery, where it has to be known
@@ -117,59 +162,116 @@ impl Member {
         told: Extras,
         dir: &Path,
     ) -> Result<Self, ClusterError> {
-        let spec = told.spec(name, "cachenode", dir)?.arg(format!("--node-port={port}"));
-        Self::run(spec, NODE, dir).await
+        let spec = told.spec(name, NODE.program, dir)?;
+        Self::try_port(NODE, &spec, port, dir, &mut Surroundings::default()).await.map(
+            |(spec, running)| Self { role: NODE, spec, running, around: Surroundings::default() },
+        )
     }
 
     /// Not on port 0: a restart needs the same port again, and one of the ephemeral range may be
     /// in use for an outgoing connection by then.
     async fn start(
+        role: Role,
         spec: Spec,
-        flag: &str,
-        announcement: Announcement,
         dir: &Path,
+        mut around: Surroundings,
     ) -> Result<Self, ClusterError> {
-        for _ in 1..START_TRIES {
-            match Self::run(with_port(&spec, flag)?, announcement, dir).await {
+        let mut tries = 1;
+        loop {
+            let port = free_address()?.port();
+            match Self::try_port(role, &spec, port, dir, &mut around).await {
                 Err(ClusterError::Process(ProcessError::Ended { lines, .. }))
-                    if port_taken(&lines) => {}
-                done => return done,
+                    if port_taken(&lines) && tries < START_TRIES =>
+                {
+                    tries += 1;
+                }
+                done => {
+                    return done.map(|(spec, running)| Self { role, spec, running, around });
+                }
             }
         }
-        Self::run(with_port(&spec, flag)?, announcement, dir).await
     }
 
-    async fn run(spec: Spec, announcement: Announcement, dir: &Path) -> Result<Self, ClusterError> {
-        let process = Process::start(&spec, dir)?;
-        let Announcement { text, main, probes } = announcement;
+    /// The whole command line, and what runs by it.
+    async fn try_port(
+        role: Role,
+        spec: &Spec,
+        port: u16,
+        dir: &Path,
+        around: &mut Surroundings,
+    ) -> Result<(Spec, Running), ClusterError> {
+        let mut spec = spec.clone().arg(format!("{}={port}", role.port));
+        if let Some(host) = around.host() {
+            // An address that others could reach, if there were any in these namespaces.
+            spec = spec.arg(format!("{}={host}", role.host)).arg("--insecure");
+        }
+        if let Some(host) = around.put_proxy_before(port)? {
+            spec = spec.arg(format!("--advertise-host={host}"));
+        }
+        let running = Self::run(role, &spec, dir, around).await?;
+        Ok((spec, running))
+    }
+
+    async fn run(
+        role: Role,
+        spec: &Spec,
+        dir: &Path,
+        around: &Surroundings,
+    ) -> Result<Running, ClusterError> {
+        let process = Process::start(&around.enter(spec), dir)?;
+        let Role { announcement: text, main, probes, .. } = role;
         let line = process.wait_for_line(text, LISTENS_WITHIN, |line| line.contains(text)).await?;
         let missing =
             || ClusterError::NoAddress { name: process.name().to_owned(), line: line.clone() };
         let address = field(&line, main).ok_or_else(missing)?;
         let probes = field(&line, probes).ok_or_else(missing)?;
-        Ok(Self { announcement, spec, process, address, probes })
+        Ok(Running { process, address, probes })
     }
 
     /// Starts it once more with the same command line.
     pub(super) async fn restart(&mut self, dir: &Path) -> Result<(), ClusterError> {
-        self.process.kill();
-        *self = Self::run(self.spec.clone(), self.announcement, dir).await?;
+        self.running.process.kill();
+        self.running = Self::run(self.role, &self.spec, dir, &self.around).await?;
         Ok(())
+    }
+
+    /// The proxy before a node, through which everybody but the harness calls it.
+    ///
+    /// # Panics
+    /// When it is no node of a cluster [behind proxies](super::Plan::proxied).
+    pub fn proxy(&self) -> &Proxy {
+        self.around.before_it.as_ref().expect("a node of a proxied cluster: Plan::proxied")
+    }
+
+    /// The proxy between this process alone and etcd.
+    ///
+    /// # Panics
+    /// When the cluster is not [behind proxies](super::Plan::proxied).
+    pub fn etcd_proxy(&self) -> &Proxy {
+        self.around.to_etcd.as_ref().expect("a proxied cluster: Plan::proxied")
+    }
+
+    /// The network namespace that it runs in.
+    ///
+    /// # Panics
+    /// When the cluster is not [in namespaces](super::Plan::in_namespaces).
+    pub fn namespace(&self) -> &Namespace {
+        self.around.namespace.as_ref().expect("a cluster in namespaces: Plan::in_namespaces")
     }
 
     /// The process, to be signalled and waited for.
     pub fn process(&self) -> &Process {
-        &self.process
+        &self.running.process
     }
 
     /// Its name in messages.
     pub fn name(&self) -> &str {
-        self.process.name()
+        self.running.process.name()
     }
 
     /// Whether it has not ended.
     pub fn is_running(&self) -> bool {
-        self.process.ended().is_none()
+        self.running.process.ended().is_none()
     }
 
     /// Sends it a signal.
@@ -177,27 +279,24 @@ impl Member {
     /// # Errors
     /// When it has ended already.
     pub fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
-        self.process.signal(signal)
+        self.running.process.signal(signal)
     }
 
     /// kill -9.
     pub fn kill(&self) {
-        self.process.kill();
+        self.running.process.kill();
     }
 
-    /// Where a gateway serves its API, and a node gRPC; by default that is also a node's id.
+    /// Where a gateway serves its API, and a node gRPC; by default that is also a node's id. Behind
+    /// proxies it is what the proxy passes to.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.running.address
     }
 
     /// Where it answers `/readyz`.
     pub fn probes(&self) -> SocketAddr {
-        self.probes
+        self.running.probes
     }
-}
-
-fn with_port(spec: &Spec, flag: &str) -> std::io::Result<Spec> {
-    Ok(spec.clone().arg(format!("{flag}={}", free_address()?.port())))
 }
 
 fn port_taken(log: &str) -> bool {
