@@ -8,10 +8,12 @@
 mod acceptor;
 mod activity;
 mod connection;
+mod frames;
 pub mod grpc;
 mod listener;
 mod metrics;
 mod rarely;
+mod sending;
 mod watchdog;
 
 use std::{sync::Arc, time::Duration};
@@ -38,7 +40,8 @@ pub struct Limits {
     pub head: Duration,
     /// How long a connection may stay without a request after its last response.
     pub keep_alive: Duration,
-    /// How long written bytes may wait for the peer's acknowledgement (TCP_USER_TIMEOUT).
+    /// How long written bytes may wait for the peer's acknowledgement (TCP_USER_TIMEOUT), and an
+    /// HTTP/2 response for its client to take another 64 KiB of it, or the rest.
     pub stalled_reader: Duration,
     /// Bytes of a request's head: more is answered 431. HTTP/1 can't go below 8 KiB.
     pub max_head_bytes: usize,
@@ -63,7 +66,7 @@ impl Default for Limits {
             first_request: Duration::from_secs(10),
             head: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
-            stalled_reader: Duration::from_secs(30),
+            stalled_reader: Duration::from_secs(10),
             max_head_bytes: 16 << 10,
             max_headers: 100,
             max_streams: 256,

@@ -6,6 +6,7 @@
 use std::{error::Error, future::Future, io, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     clock::SystemClock,
@@ -18,6 +19,9 @@ use crate::{
 /// How long a gateway's requests may take to finish once it is told to stop.
 /// A body may take 10 s, and what is done with it 2 s more.
 const GATEWAY_DRAIN: Duration = Duration::from_secs(15);
+
+/// File descriptors beside those of a listener's connections: links, etcd, probes, logs.
+const OTHER_DESCRIPTORS: u64 = 1024;
 
 /// What a server's start answers: any error, since all there is to do is to print it.
 pub type Started = Result<(), Box<dyn Error + Send + Sync>>;
@@ -47,6 +51,11 @@ where
         say(io::stderr(), &error);
         return ExitCode::from(EXIT_BAD_CONFIG);
     }
+    let connections = match flags.role() {
+        Role::Gateway => loaded.settings.gateway.max_connections,
+        Role::Node => loaded.settings.node.max_connections,
+    };
+    raise_descriptor_limit(connections);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -58,6 +67,30 @@ where
         }
     };
     runtime.block_on(live(loaded.settings, flags.role(), start))
+}
+
+/// Lets this process open as many files as it may, and says so if that is not enough for its
+/// connections: the usual soft limit of 1,024 is for programs that use `select`.
+fn raise_descriptor_limit(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let now = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => raised.current,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files can't be raised");
+            limit.current
+        }
+    };
+    let needed = connections as u64 + OTHER_DESCRIPTORS;
+    // No limit at all is none.
+    if let Some(limit) = now.filter(|&now| now < needed) {
+        tracing::warn!(
+            limit,
+            needed,
+            "too few open files for max_connections: beyond them connections wait to be accepted; \
+             raise the hard limit (ulimit -Hn, LimitNOFILE=)"
+        );
+    }
 }
 
 async fn live<Fut>(

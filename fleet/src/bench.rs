@@ -4,7 +4,7 @@
 //! per second do not. Only real processes are measured, driven by wrk from outside.
 
 pub mod bare;
-mod cpu;
+pub mod cpu;
 mod systems;
 mod wrk;
 

@@ -1,16 +1,18 @@
 //! What a connection is doing, noted as it happens, so that the watchdog can judge it later.
 //!
 //! Everything here lies on the path of every request: a few relaxed atomics of the connection's
-//! own, two reads of the clock, no locks, no timers. What follows from it is `watchdog`'s.
+//! own, two reads of the clock, no timers; with HTTP/2 also a lock that nobody else is at. What
+//! follows from it is `watchdog`'s.
 
 use std::{
+    collections::HashMap,
     io::{self, IoSlice},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -21,6 +23,11 @@ use http_body::{Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
+};
+
+use super::{
+    frames::EmptyFrames,
+    sending::{PIECE, Sending},
 };
 
 /// What a connection has served so far.
@@ -50,6 +57,10 @@ pub(super) struct Activity {
     blocked: AtomicBool,
     /// Bytes given to the socket.
     written: AtomicU64,
+    /// Responses whose data HTTP/2 has, and the number of the next one.
+    sending: Mutex<(HashMap<u64, Weak<Sending>>, u64)>,
+    /// It sent frames without content, and no end of them.
+    flooded: AtomicBool,
 }
 
 impl Activity {
@@ -62,14 +73,16 @@ impl Activity {
             idle_since: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
             written: AtomicU64::new(0),
+            sending: Mutex::default(),
+            flooded: AtomicBool::new(false),
         })
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.start.elapsed().as_micros() as u64
     }
 
-    fn at(&self, micros: u64) -> Instant {
+    pub(super) fn at(&self, micros: u64) -> Instant {
         self.start + Duration::from_micros(micros)
     }
 
@@ -80,7 +93,38 @@ impl Activity {
 
     /// Whether requests or their responses are under way.
     pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire) > 0 || self.blocked.load(Ordering::Relaxed)
+        self.busy.load(Ordering::Acquire) > 0
+            || self.blocked.load(Ordering::Relaxed)
+            || self.waits_since().is_some()
+    }
+
+    /// Since when an HTTP/2 client has taken nothing of a response that is there for it: of the
+    /// one that has waited longest.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        let sending: Vec<_> = self.sending().0.values().filter_map(Weak::upgrade).collect();
+        sending.iter().filter_map(|sending| sending.waits_since()).min()
+    }
+
+    /// A response's data goes to HTTP/2. The number is for [`Activity::has_sent`].
+    pub(super) fn is_sending(&self, response: Weak<Sending>) -> u64 {
+        let (sending, next) = &mut *self.sending();
+        *next += 1;
+        sending.insert(*next, response);
+        *next
+    }
+
+    /// All of that response is gone.
+    pub(super) fn has_sent(&self, id: u64) {
+        self.sending().0.remove(&id);
+    }
+
+    fn sending(&self) -> MutexGuard<'_, (HashMap<u64, Weak<Sending>>, u64)> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it was cut off for sending frames without content.
+    pub(super) fn flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
     }
 
     pub(super) fn served(&self) -> Served {
@@ -153,8 +197,18 @@ impl Drop for Busy {
 /// A response's body that keeps its request busy until it is dropped.
 #[derive(Debug)]
 pub(super) struct BusyBody {
-    pub(super) body: Body,
-    pub(super) _busy: Busy,
+    body: Body,
+    /// With HTTP/2: what was taken from the body and is too much to hand over at once.
+    rest: Bytes,
+    sending: Option<Arc<Sending>>,
+    _busy: Busy,
+}
+
+impl BusyBody {
+    pub(super) fn new(body: Body, version: Version, busy: Busy) -> Self {
+        let sending = (version == Version::HTTP_2).then(|| Sending::new(&busy.0));
+        Self { body, rest: Bytes::new(), sending, _busy: busy }
+    }
 }
 
 impl http_body::Body for BusyBody {
@@ -165,15 +219,35 @@ impl http_body::Body for BusyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let this = &mut *self;
+        let Some(sending) = &this.sending else { return Pin::new(&mut this.body).poll_frame(cx) };
+        if this.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                end => return Poll::Ready(end),
+            };
+            match frame.into_data() {
+                Ok(data) if !data.is_empty() => this.rest = data,
+                Ok(empty) => return Poll::Ready(Some(Ok(Frame::data(empty)))),
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(PIECE));
+        Poll::Ready(Some(Ok(Frame::data(sending.hand_over(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        // The upper bound first: it must not be below the lower one.
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }
 
@@ -182,11 +256,12 @@ impl http_body::Body for BusyBody {
 pub(super) struct NotedIo<T> {
     io: T,
     activity: Arc<Activity>,
+    empty_frames: EmptyFrames,
 }
 
 impl<T> NotedIo<T> {
     pub(super) fn new(io: T, activity: Arc<Activity>) -> Self {
-        Self { io, activity }
+        Self { io, activity, empty_frames: EmptyFrames::new() }
     }
 }
 
@@ -197,11 +272,17 @@ impl<T: AsyncRead + Unpin> AsyncRead for NotedIo<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let came = &buf.filled()[before..];
+        if !came.is_empty() {
             self.activity.bytes_came();
         }
-        result
+        let written = self.activity.written();
+        if self.empty_frames.flooded(came, written) {
+            self.activity.flooded.store(true, Ordering::Relaxed);
+            return Poll::Ready(Err(io::Error::other("too many frames without content")));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

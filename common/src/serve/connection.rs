@@ -86,14 +86,15 @@ pub(super) async fn serve(
     };
     let io = TokioIo::new(NotedIo::new(stream, Arc::clone(&activity)));
     let service = service_fn(|mut request: Request<Incoming>| {
-        let busy = activity.begin(request.version());
+        let version = request.version();
+        let busy = activity.begin(version);
         if let Some(info) = &info {
             request.extensions_mut().insert(info.clone());
         }
         let response = app.clone().call(request);
         async move {
             let response = response.await?;
-            Ok::<_, Infallible>(response.map(|body| BusyBody { body, _busy: busy }))
+            Ok::<_, Infallible>(response.map(|body| BusyBody::new(body, version, busy)))
         }
     });
     let connection = pin!(terms.builder.serve_connection(io, service));
@@ -135,14 +136,20 @@ async fn drive<C: GracefulConnection>(
 {
     let metrics = &terms.metrics;
     let stopped_softly = match race(connection.as_mut(), pin!(first_event(activity, terms))).await {
-        Event::Ended | Event::HardStop => return,
-        Event::Late(Verdict::SlowHead) => {
-            metrics.closed_slow_head.inc();
+        Event::HardStop => return,
+        Event::Ended => {
+            if activity.flooded() {
+                metrics.closed_flood.inc();
+            }
             return;
         }
         Event::Late(Verdict::Idle) => {
-            metrics.closed_idle.inc();
+            metrics.closed(Verdict::Idle).inc();
             false
+        }
+        Event::Late(verdict) => {
+            metrics.closed(verdict).inc();
+            return;
         }
         Event::SoftStop => true,
     };
@@ -151,10 +158,7 @@ async fn drive<C: GracefulConnection>(
     connection.as_mut().graceful_shutdown();
     let last = race(connection.as_mut(), pin!(last_event(activity, terms))).await;
     if stopped_softly && let Event::Late(verdict) = last {
-        match verdict {
-            Verdict::Idle => metrics.closed_idle.inc(),
-            Verdict::SlowHead => metrics.closed_slow_head.inc(),
-        };
+        metrics.closed(verdict).inc();
     }
 }
 
@@ -201,7 +205,7 @@ async fn last_event(activity: &Activity, terms: &Terms) -> Event {
             let written = activity.written();
             let verdict = watch(activity, &terms.limits, Instant::now()).await;
             let moves = activity.written() - written >= PROGRESS_BYTES;
-            if verdict == Verdict::SlowHead || !moves {
+            if verdict != Verdict::Idle || !moves {
                 return verdict;
             }
         }

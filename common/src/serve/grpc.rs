@@ -9,17 +9,20 @@ use std::{
 };
 
 use axum::{body::Body, response::Response};
-use futures_util::future::Either;
 use http::{HeaderMap, Request};
 use tokio::time::timeout;
 use tonic::Status;
 use tower::{Layer, Service};
 
+/// How long any call may take until its response begins, whatever it says of itself: a caller
+/// that never sends the rest of its message must not hold its stream for ever.
+const LONGEST_CALL: Duration = Duration::from_secs(10);
+
 /// Longest number in a `grpc-timeout`, by the gRPC specification.
 const MAX_DIGITS: usize = 8;
 
-/// Answers DEADLINE_EXCEEDED when a call's `grpc-timeout` passes before its response begins, and
-/// drops the call. Unary calls are bounded by that; streams only until they begin.
+/// Answers DEADLINE_EXCEEDED when a call's `grpc-timeout`, or 10 s, passes before its response
+/// begins, and drops the call. Unary calls are bounded by that; streams only until they begin.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GrpcTimeout;
 
@@ -46,24 +49,21 @@ where
 {
     type Response = Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Bounded<S::Error>>;
+    type Future = Bounded<S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let limit = grpc_timeout(request.headers());
+        let limit = grpc_timeout(request.headers()).unwrap_or(LONGEST_CALL).min(LONGEST_CALL);
         let response = self.inner.call(request);
-        match limit {
-            None => Either::Left(response),
-            Some(limit) => Either::Right(Box::pin(async move {
-                timeout(limit, response).await.unwrap_or_else(|_| {
-                    let status = Status::deadline_exceeded("the call's grpc-timeout has passed");
-                    Ok(status.into_http::<Body>())
-                })
-            })),
-        }
+        Box::pin(async move {
+            timeout(limit, response).await.unwrap_or_else(|_| {
+                let text = format!("the call took longer than {limit:?}");
+                Ok(Status::deadline_exceeded(text).into_http::<Body>())
+            })
+        })
     }
 }
 
@@ -116,7 +116,11 @@ mod tests {
     }
 
     async fn status_of_slow_call(header: Option<&str>) -> Option<String> {
-        let slow = || async { tokio::time::sleep(Duration::from_secs(1)).await };
+        status_of_call(Duration::from_secs(1), header).await
+    }
+
+    async fn status_of_call(takes: Duration, header: Option<&str>) -> Option<String> {
+        let slow = move || async move { tokio::time::sleep(takes).await };
         let app: Router = Router::new().route("/x/Y", post(slow)).layer(GrpcTimeout);
         let mut request = Request::post("/x/Y");
         if let Some(text) = header {
@@ -134,5 +138,13 @@ mod tests {
         assert_eq!(status_of_slow_call(Some("1001m")).await, None);
         assert_eq!(status_of_slow_call(Some("99999999H")).await, None);
         assert_eq!(status_of_slow_call(None).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_call_takes_longer_than_ten_seconds_whatever_it_asks_for() {
+        let longer = LONGEST_CALL + Duration::from_secs(1);
+        for header in [None, Some("99999999H"), Some("nonsense")] {
+            assert_eq!(status_of_call(longer, header).await.as_deref(), Some("4"), "{header:?}");
+        }
     }
 }

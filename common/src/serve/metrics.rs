@@ -10,6 +10,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::watchdog::Verdict;
+
 type Labels = Vec<(&'static str, String)>;
 
 /// The metrics of all listeners of a process: one family each, the listener being a label.
@@ -36,7 +38,8 @@ impl ServeFamilies {
         );
         registry.register(
             name("closed_by_watchdog"),
-            "Connections closed for being idle or slow with a request's head",
+            "Connections closed for being idle, for being slow with a request's head or with taking a \
+             response, or for a flood of frames",
             new.closed.clone(),
         );
         registry.register(
@@ -61,6 +64,8 @@ impl ServeFamilies {
             refused_over_cap: self.refused.get_or_create_owned(&label()),
             closed_idle: closed("idle"),
             closed_slow_head: closed("slow_head"),
+            closed_slow_reader: closed("slow_reader"),
+            closed_flood: closed("flood"),
             accept_errors: self.errors.get_or_create_owned(&label()),
             open: AtomicUsize::new(0),
             open_by_worker: self.open.clone(),
@@ -80,6 +85,10 @@ pub struct ServeMetrics {
     pub closed_idle: Counter,
     /// Connections the watchdog closed because no (whole) request came in time.
     pub closed_slow_head: Counter,
+    /// Connections the watchdog closed because a response waited for its HTTP/2 client.
+    pub closed_slow_reader: Counter,
+    /// HTTP/2 connections closed for frames that bring neither requests nor data.
+    pub closed_flood: Counter,
     /// Failures of accept, most often for want of file descriptors.
     pub accept_errors: Counter,
     open: AtomicUsize,
@@ -100,6 +109,14 @@ impl ServeMetrics {
     /// Connections open now on the target of that index.
     pub fn open_on(&self, target: usize) -> usize {
         usize::try_from(self.gauge(target).get()).unwrap_or(0)
+    }
+
+    pub(super) fn closed(&self, verdict: Verdict) -> &Counter {
+        match verdict {
+            Verdict::SlowHead => &self.closed_slow_head,
+            Verdict::StalledReader => &self.closed_slow_reader,
+            Verdict::Idle => &self.closed_idle,
+        }
     }
 
     fn gauge(&self, target: usize) -> Gauge {

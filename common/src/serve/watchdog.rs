@@ -1,8 +1,9 @@
 //! When a connection has to go: judged from its [`Activity`], by a timer that is never re-armed.
 //!
 //! The watchdog sleeps until the earliest moment at which it could have to act and looks again
-//! when it wakes; requests only leave notes. A busy connection is never judged: its reader is
-//! bounded by TCP_USER_TIMEOUT, its handler by the request's own deadline.
+//! when it wakes; requests only leave notes. A busy connection is judged only by what its HTTP/2
+//! client takes: other readers are bounded by TCP_USER_TIMEOUT, handlers by the request's own
+//! deadline.
 
 use tokio::time::{Instant, sleep_until};
 
@@ -16,6 +17,8 @@ use super::{
 pub(super) enum Verdict {
     /// No request came in time, or its head did not.
     SlowHead,
+    /// A response waited for its reader to take something.
+    StalledReader,
     /// It has been without a request for long enough.
     Idle,
 }
@@ -37,8 +40,12 @@ fn look(
     since: Instant,
     now: Instant,
 ) -> Result<Verdict, Instant> {
-    // Whatever begins from now on, a head or a time without requests, can't be late before that.
-    let again = now + limits.head.min(limits.keep_alive);
+    // Whatever begins from now on, a head or a time without anything, can't be late before that.
+    let again = now + limits.head.min(limits.keep_alive).min(limits.stalled_reader);
+    if let Some(since) = activity.waits_since() {
+        let deadline = since + limits.stalled_reader;
+        return if deadline <= now { Ok(Verdict::StalledReader) } else { Err(deadline.min(again)) };
+    }
     if activity.is_busy() {
         return Err(again);
     }

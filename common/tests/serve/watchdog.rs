@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use socket2::SockRef;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     serving::{http2_client, http2_get},
@@ -164,6 +164,59 @@ async fn a_reader_that_stalls_is_cut_by_the_kernel() {
     client.stream.readable().await.unwrap();
     eventually("the stalled connection is gone", || running.metrics.open() == 0).await;
     assert_eq!(running.metrics.closed_idle.get() + running.metrics.closed_slow_head.get(), 0);
+}
+
+/// A client that answers pings and reads nothing: its window is closed from the start, or after
+/// the first bytes, when h2 has the response and the handler's work is done.
+#[tokio::test]
+async fn an_http2_client_that_does_not_open_its_window_is_cut() {
+    for window in [0, 1, 100_000] {
+        let limits = only(|limits| {
+            limits.stalled_reader = SHORT;
+            limits.ping_interval = SHORT / 10;
+        });
+        let running = start(limits, 1).await;
+        let client = running.client().await;
+        let io = TokioIo::new(client.stream);
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(window).initial_connection_window_size(1 << 20);
+        let (mut sender, connection) = builder.handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        // A body that is not read opens no window.
+        let response = sender.send_request(http2_get("/zeros")).await.unwrap();
+        let since = std::time::Instant::now();
+        eventually("the connection is gone", || running.metrics.open() == 0).await;
+        assert_took(since.elapsed(), SHORT);
+        assert_eq!(running.metrics.closed_slow_reader.get(), 1, "window {window}");
+        drop(response);
+    }
+}
+
+/// The same on a connection that is otherwise lively.
+#[tokio::test]
+async fn a_response_that_nobody_takes_is_noticed_beside_others() {
+    let running = start(only(|limits| limits.stalled_reader = SHORT), 1).await;
+    let mut client = http2_client(&running).await;
+    let unread = client.send_request(http2_get("/zeros")).await.unwrap();
+    let lively = async { while client.send_request(http2_get("/")).await.is_ok() {} };
+    tokio::time::timeout(SOON, lively).await.expect("closed");
+    eventually("the connection is gone", || running.metrics.open() == 0).await;
+    assert_eq!(running.metrics.closed_slow_reader.get(), 1);
+    drop(unread);
+}
+
+#[tokio::test]
+async fn a_flood_of_frames_without_content_is_cut() {
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\012345678";
+    let running = start(long(), 1).await;
+    let mut client = running.client().await;
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    let (mut reader, mut writer) = client.stream.into_split();
+    tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
+    let flood = async { while writer.write_all(&PING.repeat(100)).await.is_ok() {} };
+    tokio::time::timeout(SOON, flood).await.expect("closed");
+    eventually("the connection is gone", || running.metrics.open() == 0).await;
+    assert_eq!(running.metrics.closed_flood.get(), 1);
 }
 
 /// Pings keep an HTTP/2 connection alive, not busy; and it is told before it is closed.

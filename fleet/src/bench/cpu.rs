@@ -21,7 +21,10 @@ pub enum CpuError {
 }
 
 /// What the processes have used together since they started.
-pub(super) fn used(processes: &[u32]) -> Result<Duration, CpuError> {
+///
+/// # Errors
+/// [`CpuError`]
+pub fn used(processes: &[u32]) -> Result<Duration, CpuError> {
     processes.iter().map(|&pid| used_by(pid)).sum()
 }
 

@@ -13,6 +13,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::memory::memory;
+
 const READY: Duration = Duration::from_secs(30);
 /// How long a server is silent before it is told that nothing more will come.
 const QUIET: Duration = Duration::from_millis(200);
@@ -52,21 +54,14 @@ impl Server {
         Self { process, api, grpc, http, _logs: logs }
     }
 
-    /// A number of kilobytes from `/proc/PID/status`, in bytes.
-    fn memory(&self, field: &str) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
-    }
-
     /// Resident bytes, now.
     pub(crate) fn resident(&self) -> usize {
-        self.memory("VmRSS:")
+        memory(self.process.id(), "VmRSS:")
     }
 
     /// Resident bytes, at most so far.
     pub(crate) fn peak(&self) -> usize {
-        self.memory("VmHWM:")
+        memory(self.process.id(), "VmHWM:")
     }
 
     /// That an honest client is served, by the gateway and by the node that is bothered.

@@ -1,0 +1,147 @@
+//! A fleet of real processes, its listeners, and an honest client beside whoever bothers them.
+
+use std::{fs, net::SocketAddr, time::Duration};
+
+use common::clock::{Clock, SystemClock};
+use fleet::{
+    cluster::{Cluster, Member, PATIENT, Plan},
+    load::{Load, Running},
+    recorder::{Planned, Summary},
+    timers,
+};
+
+use crate::{capacity, memory::memory};
+
+/// The largest value of the group `default`, in bytes.
+pub(crate) const LARGE: usize = 1 << 20;
+/// Where a value of that size is.
+pub(crate) const LARGE_PATH: &str = "/api/cache/default/large";
+
+/// The honest client's keys, and its operations per second in short forms.
+const KEYS: u64 = 500;
+const SHORT_RATE: f64 = 100.0;
+/// How long the honest client works before long attacks, to compare with.
+const BASELINE: Duration = Duration::from_secs(20);
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Speaks {
+    /// A gateway's HTTP API.
+    Api,
+    /// A node's gRPC.
+    Grpc,
+    /// A node's probes.
+    Probes,
+}
+
+/// A listener that is bothered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Listener {
+    pub(crate) speaks: Speaks,
+    pub(crate) address: SocketAddr,
+}
+
+/// A fleet under attack.
+pub(crate) struct Bothered {
+    pub(crate) cluster: Cluster,
+    load: Running,
+    rate: f64,
+    /// Whether it was measured what the fleet can do: then the load has to have been borne.
+    measured: bool,
+    /// When the attack began.
+    attacked: Duration,
+}
+
+/// What the honest client writes: mostly reads.
+pub(crate) fn honest_plan() -> impl FnMut(u64) -> Option<Planned> + Send + 'static {
+    |n| {
+        let key = format!("key {}", n.wrapping_mul(7919) % KEYS);
+        Some(if n % 10 == 0 {
+            Planned::set("default", key, vec![b'v'; 512])
+        } else {
+            Planned::get("default", key)
+        })
+    }
+}
+
+impl Bothered {
+    /// A fleet and a little honest load, for short forms: nobody asks for times.
+    pub(crate) async fn short() -> Self {
+        let plan = Plan { nodes: 2, ..Plan::default() }.patient();
+        let cluster = Self::fleet(plan).await;
+        let load = Load { deadline: PATIENT, ..Load::new(cluster.gateway_addresses(), SHORT_RATE) };
+        let load = load.start(honest_plan());
+        Self { cluster, load, rate: SHORT_RATE, measured: false, attacked: Duration::MAX }
+    }
+
+    /// A fleet and half of the load that it can bear, which it has borne for a while.
+    pub(crate) async fn long() -> Self {
+        timers::assert_punctual().await;
+        let cluster = Self::fleet(Plan { nodes: 2, ..Plan::default() }).await;
+        let gateways = cluster.gateway_addresses();
+        let rate = capacity::measured(&gateways, honest_plan).await / 2.0;
+        let load = Load::new(gateways, rate).start(honest_plan());
+        tokio::time::sleep(BASELINE).await;
+        Self { cluster, load, rate, measured: true, attacked: Duration::MAX }
+    }
+
+    async fn fleet(plan: Plan) -> Cluster {
+        let cluster = Cluster::start(plan).await.unwrap();
+        let large = "x".repeat(LARGE);
+        let stored = cluster.gateway(0).write("default", "large", &large).await.unwrap();
+        assert!((200..300).contains(&stored.status), "{}", stored.text());
+        cluster
+    }
+
+    /// The listeners of a gateway and a node.
+    pub(crate) fn listeners(&self) -> [Listener; 3] {
+        let (gateway, node) = (self.cluster.gateway(0), self.cluster.node(0));
+        [
+            Listener { speaks: Speaks::Api, address: gateway.address() },
+            Listener { speaks: Speaks::Grpc, address: node.address() },
+            Listener { speaks: Speaks::Probes, address: node.probes() },
+        ]
+    }
+
+    /// The processes that have them.
+    pub(crate) fn members(&self) -> [&Member; 2] {
+        [self.cluster.gateway(0), self.cluster.node(0)]
+    }
+
+    /// Resident bytes of those two, now.
+    pub(crate) fn resident(&self) -> [usize; 2] {
+        self.members().map(|member| memory(member.process().id(), "VmRSS:"))
+    }
+
+    /// Resident bytes of those two, at most so far.
+    pub(crate) fn peak(&self) -> [usize; 2] {
+        self.members().map(|member| memory(member.process().id(), "VmHWM:"))
+    }
+
+    /// From now on it is bothered.
+    pub(crate) fn attacked_now(&mut self) {
+        self.attacked = SystemClock.monotonic();
+    }
+
+    /// Ends the load and makes sure that no operation of it failed and nobody panicked. How it
+    /// went before and since the attack began.
+    pub(crate) async fn unharmed(self, what: &str) -> (Summary, Summary) {
+        let Self { cluster, load, rate, measured, attacked } = self;
+        let recording = load.stop().await;
+        let loaded = !measured || capacity::was_loaded(&recording, attacked, rate);
+        assert!(loaded, "void: the fleet did not bear {rate:.0} op/s before it was attacked");
+        recording.assert_none_failed(what);
+        for member in [cluster.gateway(0), cluster.node(0), cluster.node(1)] {
+            assert!(member.is_running(), "{} has ended", member.name());
+            let log = fs::read_to_string(member.process().log()).unwrap();
+            assert!(!log.contains("panicked"), "{}:\n{log}", member.name());
+        }
+        let before = recording.between(Duration::ZERO, attacked).summary();
+        (before, recording.between(attacked, Duration::MAX).summary())
+    }
+}
+
+/// By how much the one of them that grew more did.
+pub(crate) fn grown(before: [usize; 2], after: [usize; 2]) -> usize {
+    before.iter().zip(after).map(|(before, after)| after.saturating_sub(*before)).max().unwrap()
+}
