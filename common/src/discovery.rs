@@ -3,7 +3,7 @@
 //! A process reads membership through [`Discovery`] and a node makes itself known through the
 //! same trait; gateways and nodes therefore learn from one source only. Remote state is a
 //! `watch::Receiver` whose recovery is inside: the last view known stays while the backend is
-//! unreachable, and [`DiscoveryStatus`] says in plain words what is wrong and since when. What
+//! unreachable or has lost most members at once, and [`DiscoveryStatus`] says in plain words what is wrong and since when. What
 //! follows from a view (ring, topology) is not made here, and nothing here probes members: the
 //! only question ever asked of another node is who answers at an address that a record holds.
 //!
@@ -14,12 +14,16 @@
 //! | `nodes/{id}` | a [`NodeRecord`], bound to its node's lease |
 //! | `ring` | [`RingSettings`], written once by the first process that comes |
 //! | `generation` | the uuid of this cluster state's life, written once |
+//! | `carried` | members that are kept for a while though they are not registered |
+//! | `flaps/{id}` | when a node joined and left lately |
 //! | `durable/{id}` | reserved: the durable ring's records |
 //! | `groups/{name}` | reserved: definitions of groups |
 
 mod backoff;
+mod carried;
 mod etcd;
 mod fixed;
+mod flaps;
 mod layout;
 mod memory;
 mod mirror;
@@ -27,7 +31,10 @@ mod probe;
 mod record;
 mod registrar;
 mod registration;
+mod settle;
+mod snapshot;
 mod standing;
+mod status;
 mod view;
 
 use std::sync::Arc;
@@ -45,6 +52,7 @@ pub use memory::{DEFAULT_LEASE_TTL, MemoryDiscovery, MemoryRegistry};
 pub use probe::{GrpcProber, PROBE_TIMEOUT};
 pub use record::*;
 pub use registration::{Registration, RegistrationState, Stint};
+pub use status::{DiscoveryStatus, Serving};
 pub use view::*;
 
 /// Knows the cluster's state, and keeps nodes in it.
@@ -70,7 +78,7 @@ pub trait Discovery: Send + Sync + 'static {
     fn register(&self, record: NodeRecord) -> Registration;
 
     /// Waits until the state has been read for the first time, however long that takes: an
-    /// unreachable backend is no error.
+    /// unreachable backend is no error. A snapshot does not count.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] when this process's ring settings contradict those of the
@@ -82,7 +90,8 @@ pub trait Discovery: Send + Sync + 'static {
                 if let Some(conflict) = &status.borrow_and_update().conflict {
                     return Err(Error::new(Code::InvalidRequest, conflict.clone()));
                 }
-                if views.borrow_and_update().is_some() {
+                let is_snapshot = matches!(status.borrow().serving, Some(Serving::Snapshot { .. }));
+                if views.borrow_and_update().is_some() && !is_snapshot {
                     return Ok(());
                 }
                 let changed = tokio::select! {
@@ -93,21 +102,6 @@ pub trait Discovery: Send + Sync + 'static {
             }
         })
     }
-}
-
-/// How well a backend is reached.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DiscoveryStatus {
-    /// Whether changes of the cluster state arrive.
-    pub connected: bool,
-    /// Since when `connected` has been as it is, in wall-clock milliseconds.
-    pub since_unix_ms: u64,
-    /// What is wrong, in plain words.
-    pub problem: Option<String>,
-    /// Records skipped since the start because they are malformed or too large.
-    pub skipped_records: u64,
-    /// This process's ring settings contradict the cluster's; see [`Discovery::ready`].
-    pub conflict: Option<String>,
 }
 
 /// What a process's configuration says explicitly about the ring. The rest is the cluster's.

@@ -104,6 +104,7 @@ fn discovery(settings: &Settings) -> crate::error::Result<Arc<dyn Discovery>> {
                 service: discovery.service_name.clone(),
                 lease_ttl: discovery.lease_ttl,
                 wanted,
+                state_dir: discovery.state_dir.clone(),
                 ..EtcdOptions::default()
             };
             Arc::new(EtcdDiscovery::start(options, clock, prober)?)

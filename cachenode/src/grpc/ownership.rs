@@ -61,7 +61,7 @@ pub(crate) fn judge(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use common::discovery::{NodeRecord, NodeState, RingSettings, View};
     use uuid::Uuid;
@@ -88,7 +88,13 @@ mod tests {
         let members: BTreeMap<_, _> =
             ids.iter().map(|id| record(id)).map(|record| (record.id.clone(), record)).collect();
         let ring = RingSettings::default();
-        Topology::empty().next(&View { generation: GENERATION, as_of, ring, members })
+        Topology::empty().next(&View {
+            generation: GENERATION,
+            as_of,
+            ring,
+            members,
+            carried: BTreeSet::new(),
+        })
     }
 
     fn request(stand_in: bool) -> v1::Request {

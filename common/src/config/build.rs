@@ -1,6 +1,8 @@
 //! From single values to settings: the one place where raw becomes typed, and where values are
 //! held against each other.
 
+use std::path::PathBuf;
+
 use super::{
     Role, groups,
     layers::Layers,
@@ -60,6 +62,7 @@ fn discovery(values: &Values) -> DiscoverySettings {
         service_name: values.text("discovery.service_name").expect(TABLE),
         lease_ttl: values.span("discovery.lease_ttl").expect(TABLE),
         nodes: values.list("discovery.nodes").expect(TABLE),
+        state_dir: values.text("discovery.state_dir").map(PathBuf::from),
     }
 }
 

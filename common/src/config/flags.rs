@@ -60,6 +60,10 @@ pub struct CommonFlags {
     #[arg(long, value_name = "NAME")]
     pub service_name: Option<String>,
 
+    /// Keep the last known ring in this directory, to start with when etcd can't be reached
+    #[arg(long, value_name = "DIRECTORY")]
+    pub state_dir: Option<String>,
+
     /// Virtual nodes of a node of weight 100; must be the cluster's [default: the cluster's]
     #[arg(long, value_name = "NUMBER")]
     pub virtual_nodes: Option<String>,
@@ -84,6 +88,7 @@ impl CommonFlags {
             flag("etcd-endpoints", &self.etcd_endpoints),
             flag("static-nodes", &self.static_nodes),
             flag("service-name", &self.service_name),
+            flag("state-dir", &self.state_dir),
             flag("virtual-nodes", &self.virtual_nodes),
             flag("insecure", &self.insecure.then(|| "true".to_owned())),
             flag("log-level", &self.log_level),

@@ -108,6 +108,9 @@ pub(super) static KEYS: &[Key] = &[
     set("discovery.nodes", Kind::List("host:port", rules::address), "",
         "The nodes' gRPC addresses, all of them, for the backend `static`.")
         .flag("static-nodes", Takes::Both),
+    unset("discovery.state_dir", text("directory", rules::directory), "no snapshot is kept",
+        "Where the last known ring is kept, to start with when etcd can't be reached.")
+        .flag("state-dir", Takes::Both),
     unset("ring.virtual_nodes", Kind::Number(1..=10_000), "the cluster's, 100 in a new one",
         "Virtual nodes of a node of weight 100. Cluster state: a value that differs from the \
          cluster's is an error at start.").flag("virtual-nodes", Takes::Both),

@@ -50,6 +50,14 @@ pub(super) fn seed(text: &str) -> Result<(), String> {
     Err(format!("the seed is {} bytes long, the most is {MAX_SEED_BYTES}", text.len()))
 }
 
+/// A directory; whether it can be written is found out by whoever writes there.
+pub(super) fn directory(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.contains('\0') {
+        return Err("this is no path of a directory; leave the key out to have none".into());
+    }
+    Ok(())
+}
+
 pub(super) fn filter(text: &str) -> Result<(), String> {
     telemetry::check_filter(text).map_err(|error| error.to_string())
 }

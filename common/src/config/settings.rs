@@ -1,6 +1,6 @@
 //! The settings as the rest of the program sees them: real types, checked, complete.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::groups::GroupSettings;
 use crate::{
@@ -44,6 +44,8 @@ pub struct DiscoverySettings {
     pub lease_ttl: Duration,
     /// The members of a static cluster, `host:port` of gRPC; not empty where that is the backend.
     pub nodes: Vec<String>,
+    /// Where the last known ring is kept over restarts, if it is.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// The backends of discovery that can be configured. The one in memory can only be built by code.

@@ -6,12 +6,14 @@
 //! given up, the next endpoint is tried after a jittered wait, and the state is listed again.
 //! What is known stays in force meanwhile.
 
+mod carry;
 mod connection;
 mod list;
+mod publisher;
 mod seat;
 mod watcher;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -20,13 +22,20 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use self::{connection::Endpoints, seat::EtcdSeat, watcher::Watcher};
+use self::{
+    connection::Endpoints,
+    publisher::Publisher,
+    seat::EtcdSeat,
+    watcher::{Watcher, longest_carry},
+};
 use crate::{
     clock::Clock,
     discovery::{
         Discovery, DiscoveryStatus, NodeRecord, Prober, Registration, View, WantedRing,
         layout::{Layout, MAX_VIRTUAL_NODES},
         registrar::{self, Terms},
+        settle::Settling,
+        snapshot::{Snapshot, SnapshotFile},
         standing::Standing,
     },
     error::{Code, Error, Result},
@@ -47,6 +56,8 @@ pub struct EtcdOptions {
     pub lease_ttl: Duration,
     /// What this process's configuration says explicitly about the ring.
     pub wanted: WantedRing,
+    /// Where the last known view is kept over restarts, if it is.
+    pub state_dir: Option<PathBuf>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for an answer.
@@ -62,6 +73,7 @@ impl Default for EtcdOptions {
             service: "ringway".into(),
             lease_ttl: Duration::from_secs(10),
             wanted: WantedRing::default(),
+            state_dir: None,
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(3),
             anti_entropy: Duration::from_secs(30),
@@ -72,14 +84,17 @@ impl Default for EtcdOptions {
 /// The cluster state in etcd. Dropping it stops following; registrations live on.
 pub struct EtcdDiscovery {
     views: watch::Sender<Option<Arc<View>>>,
+    /// What etcd says, settled or not.
+    raw: watch::Sender<Option<Arc<View>>>,
     standing: Arc<Standing>,
+    clock: Arc<dyn Clock>,
     catch_ups: mpsc::Sender<CatchUp>,
     prober: Arc<dyn Prober>,
     endpoints: Endpoints,
     layout: Layout,
     lease_ttl: Duration,
     runtime: Handle,
-    _watcher: AbortOnDropHandle<()>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 /// An order to list again now.
@@ -110,29 +125,54 @@ impl EtcdDiscovery {
             return Err(unusable(format!("virtual_nodes must be 1 to {MAX_VIRTUAL_NODES}")));
         }
         let (catch_ups, orders) = mpsc::channel(MAX_WAITING_CATCH_UPS);
-        let standing = Arc::new(Standing::new(clock));
-        let views = watch::Sender::new(None);
+        let standing = Arc::new(Standing::new(Arc::clone(&clock)));
+        let (views, raw) = (watch::Sender::new(None), watch::Sender::new(None));
+        let file = options.state_dir.as_deref();
+        let file = file.map(|dir| SnapshotFile::new(dir, &options.service, Arc::clone(&clock)));
+        let stored = file.as_ref().and_then(SnapshotFile::read);
+        let publisher = Publisher::new(
+            views.clone(),
+            raw.clone(),
+            Arc::clone(&standing),
+            Settling::new(longest_carry(lease_ttl)),
+            stored.clone().filter(|stored| agrees(&options.wanted, stored)),
+        );
         let watcher = Watcher::new(
             endpoints.clone(),
             layout.clone(),
             options,
-            views.clone(),
+            publisher,
             Arc::clone(&standing),
         );
         let runtime = Handle::current();
-        let _watcher = AbortOnDropHandle::new(runtime.spawn(watcher.run(orders)));
+        let mut _tasks = vec![AbortOnDropHandle::new(runtime.spawn(watcher.run(orders)))];
+        if let Some(file) = file {
+            let keeping = file.keep(views.subscribe(), stored.map(|stored| stored.view));
+            _tasks.push(AbortOnDropHandle::new(runtime.spawn(keeping)));
+        }
         Ok(Self {
             views,
+            raw,
             standing,
+            clock,
             catch_ups,
             prober,
             endpoints,
             layout,
             lease_ttl,
             runtime,
-            _watcher,
+            _tasks,
         })
     }
+}
+
+/// Whether a snapshot's ring is one that this process may have.
+fn agrees(wanted: &WantedRing, stored: &Snapshot) -> bool {
+    let conflict = wanted.conflict_with(&stored.view.ring);
+    if let Some(conflict) = &conflict {
+        tracing::warn!(conflict, "the snapshot is not used");
+    }
+    conflict.is_none()
 }
 
 impl Discovery for EtcdDiscovery {
@@ -154,11 +194,13 @@ impl Discovery for EtcdDiscovery {
     }
 
     fn register(&self, record: NodeRecord) -> Registration {
-        let key = self.layout.node(&record.id);
         let lease_ttl = self.lease_ttl;
-        let seat = EtcdSeat::new(self.endpoints.clone(), key, lease_ttl);
-        let (views, status) = (self.views(), self.status());
+        let keys = [self.layout.node(&record.id), self.layout.flaps(&record.id)];
+        let seat = EtcdSeat::new(self.endpoints.clone(), keys, lease_ttl);
+        let (shown, status) = (self.views(), self.status());
+        let (raw, clock) = (self.raw.subscribe(), Arc::clone(&self.clock));
         let prober = Arc::clone(&self.prober);
-        registrar::spawn(&self.runtime, seat, Terms { record, lease_ttl, prober, views, status })
+        let terms = Terms { record, lease_ttl, prober, raw, shown, status, clock };
+        registrar::spawn(&self.runtime, seat, terms)
     }
 }

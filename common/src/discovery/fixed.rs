@@ -3,7 +3,11 @@
 //! A member's id is its address; its instance is not known (the nil uuid), nor whether it lives.
 //! All processes must be given the same list and ring settings: there is no place to compare them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use md5::{Digest, Md5};
@@ -64,7 +68,13 @@ impl StaticDiscovery {
         standing.connected();
         let generation = generation(service, members.keys());
         let ring = wanted.or_default();
-        let view = Arc::new(View { generation, as_of: ONLY_REVISION, ring, members });
+        let view = Arc::new(View {
+            generation,
+            as_of: ONLY_REVISION,
+            ring,
+            members,
+            carried: BTreeSet::new(),
+        });
         let views = watch::Sender::new(Some(Arc::clone(&view)));
         Self { view, views, standing, prober, runtime: Handle::current() }
     }

@@ -21,6 +21,10 @@ pub(crate) struct Layout {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Place<'a> {
     Node(&'a str),
+    /// A node's recent joins and leaves.
+    Flaps(&'a str),
+    /// Members that are kept though they are not registered.
+    Carried,
     Ring,
     Generation,
     /// Reserved, or of a later version.
@@ -48,6 +52,14 @@ impl Layout {
         format!("{}nodes/{id}", self.prefix)
     }
 
+    pub(crate) fn flaps(&self, id: &NodeId) -> String {
+        format!("{}flaps/{id}", self.prefix)
+    }
+
+    pub(crate) fn carried(&self) -> String {
+        format!("{}carried", self.prefix)
+    }
+
     pub(crate) fn ring(&self) -> String {
         format!("{}ring", self.prefix)
     }
@@ -60,7 +72,12 @@ impl Layout {
         match key.strip_prefix(&self.prefix) {
             Some("ring") => Place::Ring,
             Some("generation") => Place::Generation,
-            Some(rest) => rest.strip_prefix("nodes/").map_or(Place::Other, Place::Node),
+            Some("carried") => Place::Carried,
+            Some(rest) => match rest.split_once('/') {
+                Some(("nodes", id)) => Place::Node(id),
+                Some(("flaps", id)) => Place::Flaps(id),
+                _ => Place::Other,
+            },
             None => Place::Other,
         }
     }
@@ -105,6 +122,9 @@ mod tests {
         let id = NodeId::new("10.0.0.1:7000").unwrap();
         assert_eq!(layout.node(&id), "/ringway/nodes/10.0.0.1:7000");
         assert_eq!(layout.place(&layout.node(&id)), Place::Node("10.0.0.1:7000"));
+        assert_eq!(layout.place(&layout.flaps(&id)), Place::Flaps("10.0.0.1:7000"));
+        assert_eq!(layout.place("/ringway/nodes/a/b"), Place::Node("a/b"));
+        assert_eq!(layout.place(&layout.carried()), Place::Carried);
         assert_eq!(layout.place(&layout.ring()), Place::Ring);
         assert_eq!(layout.place(&layout.generation()), Place::Generation);
         for other in ["/ringway/groups/a", "/ringway/durable/n", "/other/ring", "/ringway/nodes"] {

@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     discovery::{
         Discovery, DiscoveryStatus, NodeId, NodeRecord, Prober, Registration, View, WantedRing,
-        registrar::{self, Holder, Seat, Setback, Terms, Try},
+        registrar::{self, Found, Seat, Setback, Terms, Try},
         standing::Standing,
     },
     error::{Code, Error, Result},
@@ -99,10 +99,12 @@ impl Discovery for MemoryDiscovery {
     fn register(&self, record: NodeRecord) -> Registration {
         let seat =
             MemorySeat { shared: Arc::clone(&self.shared), id: record.id.clone(), lease: None };
-        let (views, status) = (self.views(), self.status());
-        let prober = Arc::clone(&self.prober);
+        // Nothing is settled here: what is written is what everybody is shown.
+        let (raw, shown, status) = (self.views(), self.views(), self.status());
+        let (prober, clock) = (Arc::clone(&self.prober), self.shared.clock());
         let lease_ttl = self.shared.lease_ttl;
-        registrar::spawn(&self.runtime, seat, Terms { record, lease_ttl, prober, views, status })
+        let terms = Terms { record, lease_ttl, prober, raw, shown, status, clock };
+        registrar::spawn(&self.runtime, seat, terms)
     }
 }
 
@@ -113,11 +115,17 @@ struct MemorySeat {
 }
 
 impl Seat for MemorySeat {
-    async fn holder(&mut self) -> Try<Option<Holder>> {
-        Ok(self.shared.holder(&self.id, self.lease))
+    /// Without a history: nodes that share a process with the registry live and die with it.
+    async fn found(&mut self) -> Try<Found> {
+        let holder = self.shared.holder(&self.id, self.lease);
+        Ok(Found { holder, ..Found::default() })
     }
 
-    async fn put(&mut self, record: Vec<u8>, seen: u64) -> Try<u64> {
+    async fn note(&mut self, _history: Vec<u8>) -> Try<()> {
+        Ok(())
+    }
+
+    async fn put(&mut self, record: Vec<u8>, seen: u64, _history: Option<Vec<u8>>) -> Try<u64> {
         let lease = match self.lease {
             Some(lease) => lease,
             None => *self.lease.insert(self.shared.grant()),
@@ -137,7 +145,7 @@ impl Seat for MemorySeat {
         Setback::LeaseLost
     }
 
-    async fn leave(&mut self) -> Try<()> {
+    async fn leave(&mut self, _history: Vec<u8>) -> Try<()> {
         if let Some(lease) = self.lease.take() {
             self.shared.revoke(lease);
         }

@@ -3,13 +3,19 @@
 //! Backends feed it lists and changes; it never fails and never panics on what others wrote. A
 //! record that can't be read is skipped, counted, and logged once per revision of its key.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
 use crate::discovery::{
     NodeId, NodeRecord, RingSettings, View,
+    carried::read_carried,
+    flaps::History,
     layout::{Layout, Place, read_settings},
+    settle::Raw,
 };
 
 /// Most skipped records that are told apart; more of them are counted each time they are read.
@@ -48,11 +54,24 @@ impl<T: Clone> Single<T> {
 struct Contents {
     generation: Single<Uuid>,
     ring: Single<RingSettings>,
-    members: BTreeMap<NodeId, NodeRecord>,
+    /// Who is registered.
+    live: BTreeMap<NodeId, NodeRecord>,
+    /// Who is carried, registered or not; `None` if nobody who can be read is.
+    carried: Option<BTreeMap<NodeId, NodeRecord>>,
+    /// Which revision wrote what stands where carried members do, 0 if nothing does.
+    carried_revision: u64,
+    /// Who wrote down that he left.
+    left: BTreeSet<NodeId>,
 }
 
-const NOTHING: Contents =
-    Contents { generation: Single::Absent, ring: Single::Absent, members: BTreeMap::new() };
+const NOTHING: Contents = Contents {
+    generation: Single::Absent,
+    ring: Single::Absent,
+    live: BTreeMap::new(),
+    carried: None,
+    carried_revision: 0,
+    left: BTreeSet::new(),
+};
 
 /// The cluster state, as last heard.
 pub(crate) struct Mirror {
@@ -85,6 +104,11 @@ impl Mirror {
 
     pub(crate) fn ring(&self) -> &Single<RingSettings> {
         &self.contents.ring
+    }
+
+    /// The revision of what members to be carried may replace; 0 is nothing at all.
+    pub(crate) fn carried_revision(&self) -> u64 {
+        self.contents.carried_revision
     }
 
     /// Takes a whole list, which is true as of `revision`. Returns whether it brought anything
@@ -126,13 +150,22 @@ impl Mirror {
             Place::Node(id) => match read_record(id, entry) {
                 Ok(record) => {
                     self.skipped_known.remove(key);
-                    self.contents.members.insert(record.id.clone(), record);
+                    self.contents.live.insert(record.id.clone(), record);
                 }
                 Err(why) => {
-                    self.contents.members.remove(id);
+                    self.contents.live.remove(id);
                     self.skip(key, entry, &why);
                 }
             },
+            Place::Flaps(id) => {
+                self.contents.left.remove(id);
+                if let Ok(id) = NodeId::new(id)
+                    && History::parse(entry.value).ends_with_leave()
+                {
+                    self.contents.left.insert(id);
+                }
+            }
+            Place::Carried => self.put_carried(key, entry),
             Place::Other => {}
         }
     }
@@ -144,10 +177,36 @@ impl Mirror {
             Place::Ring => self.contents.ring = Single::Absent,
             Place::Generation => self.contents.generation = Single::Absent,
             Place::Node(id) => {
-                self.contents.members.remove(id);
+                self.contents.live.remove(id);
+                self.skipped_known.remove(key);
+            }
+            Place::Flaps(id) => drop(self.contents.left.remove(id)),
+            Place::Carried => {
+                (self.contents.carried, self.contents.carried_revision) = (None, 0);
                 self.skipped_known.remove(key);
             }
             Place::Other => {}
+        }
+    }
+
+    fn put_carried(&mut self, key: &str, entry: &Entry<'_>) {
+        self.contents.carried_revision = entry.mod_revision;
+        let read = if entry.leased {
+            read_carried(entry.value)
+        } else {
+            Err("it is not bound to a lease".to_owned())
+        };
+        let (members, problems) = match read {
+            Ok((members, problems)) => (Some(members), problems),
+            Err(why) => (None, vec![why]),
+        };
+        let by_id = |record: NodeRecord| (record.id.clone(), record);
+        let members: Option<BTreeMap<_, _>> = members.map(|m| m.into_iter().map(by_id).collect());
+        self.contents.carried = members.filter(|members| !members.is_empty());
+        if problems.is_empty() {
+            self.skipped_known.remove(key);
+        } else {
+            self.skip(key, entry, &problems.join("; "));
         }
     }
 
@@ -156,15 +215,21 @@ impl Mirror {
         self.as_of = self.as_of.max(revision);
     }
 
-    /// The state as a view, or in plain words why it is none.
-    pub(crate) fn view(&self) -> Result<Arc<View>, String> {
-        let Contents { generation, ring, members } = &self.contents;
-        Ok(Arc::new(View {
+    /// The state, or in plain words why it is none.
+    pub(crate) fn raw(&self) -> Result<Raw, String> {
+        let Contents { generation, ring, live, carried, left, .. } = &self.contents;
+        let mut members = live.clone();
+        let only_carried = carried.iter().flatten().filter(|(id, _)| !live.contains_key(*id));
+        members.extend(only_carried.map(|(id, record)| (id.clone(), record.clone())));
+        let carried_ids = members.keys().filter(|id| !live.contains_key(*id)).cloned().collect();
+        let view = View {
             generation: generation.known(&self.layout.generation())?,
             as_of: self.as_of,
             ring: ring.known(&self.layout.ring())?,
-            members: members.clone(),
-        }))
+            members,
+            carried: carried_ids,
+        };
+        Ok(Raw { view: Arc::new(view), left: left.clone(), is_carrying: carried.is_some() })
     }
 
     fn skip(&mut self, key: &str, entry: &Entry<'_>, why: &str) {
@@ -174,7 +239,7 @@ impl Mirror {
         self.skipped += 1;
         if self.skipped_known.len() < MAX_SKIPPED_KNOWN || self.skipped_known.contains_key(key) {
             self.skipped_known.insert(key.to_owned(), entry.mod_revision);
-            tracing::warn!(key, revision = entry.mod_revision, why, "a node's record is skipped");
+            tracing::warn!(key, revision = entry.mod_revision, why, "a record is skipped");
         }
     }
 }
@@ -211,19 +276,19 @@ mod tests {
     #[test]
     fn a_view_needs_a_generation_and_ring_settings() {
         let mut mirror = mirror();
-        assert!(mirror.view().unwrap_err().contains("/s/generation is missing"));
+        assert!(mirror.raw().unwrap_err().contains("/s/generation is missing"));
         mirror.put(&entry("/s/generation", GENERATION, 1));
         mirror.put(&entry("/s/ring", b"?", 1));
-        assert!(mirror.view().unwrap_err().contains("/s/ring can't be read"));
+        assert!(mirror.raw().unwrap_err().contains("/s/ring can't be read"));
         mirror.put(&entry("/s/ring", &write_settings(&RingSettings::default()), 2));
         mirror.put(&entry("/s/nodes/a", NODE, 3));
         mirror.advance(3);
-        let view = mirror.view().unwrap();
+        let view = mirror.raw().unwrap().view;
         assert_eq!((view.as_of, view.members.len()), (3, 1));
         mirror.delete(b"/s/nodes/a");
-        assert!(mirror.view().unwrap().members.is_empty());
+        assert!(mirror.raw().unwrap().view.members.is_empty());
         mirror.delete(b"/s/ring");
-        assert!(mirror.view().is_err());
+        assert!(mirror.raw().is_err());
     }
 
     #[test]
@@ -237,13 +302,64 @@ mod tests {
                 mirror.replace(9, list);
             }
             assert_eq!(mirror.skipped(), before + 1, "{:?}", &bad[..1]);
-            assert_eq!(mirror.contents.members.len(), 1);
+            assert_eq!(mirror.contents.live.len(), 1);
         }
         let unleased = Entry { leased: false, ..entry("/s/nodes/a", NODE, 3) };
         mirror.put(&unleased);
-        assert_eq!((mirror.skipped(), mirror.contents.members.len()), (5, 0));
+        assert_eq!((mirror.skipped(), mirror.contents.live.len()), (5, 0));
         mirror.put(&Entry { key: b"/s/nodes/\xff", ..entry("", NODE, 3) });
         assert_eq!(mirror.skipped(), 6);
+    }
+
+    #[test]
+    fn live_members_go_before_carried_ones_and_bad_carried_ones_are_skipped() {
+        let mut mirror = mirror();
+        mirror.put(&entry("/s/generation", GENERATION, 1));
+        mirror.put(&entry("/s/ring", &write_settings(&RingSettings::default()), 2));
+        assert_eq!(mirror.carried_revision(), 0);
+        let b =
+            r#"{"v":1,"id":"b","instance":"00000000-0000-0000-0000-000000000007","grpc":"h:2"}"#;
+        let old = b.replace(r#""b""#, r#""a""#);
+        let carried = format!(r#"{{"v":1,"members":[{old},{b},{{}}]}}"#);
+        mirror.put(&entry("/s/nodes/a", NODE, 3));
+        for _ in 0..2 {
+            mirror.put(&entry("/s/carried", carried.as_bytes(), 4));
+        }
+        let raw = mirror.raw().unwrap();
+        let ids = |view: &View| view.members.keys().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(ids(&raw.view), ["a", "b"]);
+        assert_eq!(raw.view.live("a").unwrap().grpc, "h:1");
+        assert!(raw.view.live("b").is_none() && raw.is_carrying);
+        assert_eq!((mirror.skipped(), mirror.carried_revision()), (1, 4));
+
+        mirror.delete(b"/s/nodes/a");
+        assert_eq!(mirror.raw().unwrap().view.members["a"].grpc, "h:2");
+        mirror.put(&Entry { leased: false, ..entry("/s/carried", carried.as_bytes(), 5) });
+        let raw = mirror.raw().unwrap();
+        assert_eq!((raw.view.members.len(), raw.is_carrying), (0, false));
+        // Who carries members may replace what nobody can read.
+        assert_eq!((mirror.skipped(), mirror.carried_revision()), (2, 5));
+        mirror.delete(b"/s/carried");
+        assert_eq!(mirror.carried_revision(), 0);
+    }
+
+    #[test]
+    fn who_wrote_down_that_he_left_has_left_until_that_is_forgotten_or_he_joins() {
+        let mut mirror = mirror();
+        mirror.put(&entry("/s/generation", GENERATION, 1));
+        mirror.put(&entry("/s/ring", &write_settings(&RingSettings::default()), 2));
+        let left = |mirror: &Mirror| mirror.raw().unwrap().left.contains("a");
+        let mut history = History::default();
+        history.left(1);
+        for end in [b"?".as_slice(), br#"{"v":1,"events":[{"at":1,"what":"joined"}]}"#] {
+            mirror.put(&entry("/s/flaps/a", &history.to_json(), 3));
+            assert!(left(&mirror));
+            mirror.put(&entry("/s/flaps/a", end, 4));
+            assert!(!left(&mirror));
+        }
+        mirror.put(&entry("/s/flaps/a", &history.to_json(), 5));
+        mirror.delete(b"/s/flaps/a");
+        assert!(!left(&mirror));
     }
 
     #[test]

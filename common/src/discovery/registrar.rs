@@ -4,6 +4,9 @@
 //! The work ([`Registrar::keep`]) is a future that may be dropped at any await and begun again:
 //! that is how an order interrupts it. Nothing it leaves half done survives the next claim, which
 //! first reads what is there.
+//!
+//! A node damps itself: one that joined and left too often lately waits before it joins again. To
+//! come back before others take note of it is no joining.
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
@@ -15,13 +18,19 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
+    clock::Clock,
     discovery::{
         DiscoveryStatus, NodeRecord, Prober, Registration, RegistrationState, Stint, View,
         backoff::Backoff,
+        flaps::{Damped, FLAP_WINDOW, History},
         registration::{Keeper, Order},
+        status::moment,
     },
     error::{Code, Error, Result},
 };
+
+/// Who was registered for this long begins again with short waits when the record is lost.
+const STEADY: Duration = Duration::from_secs(1);
 
 /// Why a record is not (or no longer) in the cluster state.
 #[derive(Debug)]
@@ -38,7 +47,12 @@ pub(crate) enum Setback {
     Raced,
     /// The record itself is not fit to be read by others; in plain words.
     Unfit(String),
+    /// The node joined and left too often lately.
+    Damped(Damped, UnixMs),
 }
+
+/// Wall-clock milliseconds.
+type UnixMs = u64;
 
 impl Setback {
     fn in_words(&self) -> String {
@@ -50,6 +64,10 @@ impl Setback {
             Self::LeaseLost => "the lease has run out or was revoked".into(),
             Self::Vanished => "the record vanished or was replaced".into(),
             Self::Raced => "the record was written by somebody else at the same time".into(),
+            Self::Damped(Damped { times, wait }, now) => {
+                let until = moment(now + wait.as_millis() as u64);
+                format!("joined or left {times} times within {FLAP_WINDOW:?}: waits until {until}")
+            }
         }
     }
 }
@@ -65,20 +83,36 @@ pub(crate) struct Holder {
     pub(crate) on_our_lease: bool,
 }
 
-/// One key and one lease in a backend. Every call is bounded in time.
-pub(crate) trait Seat: Send + 'static {
-    /// What stands under the key now.
-    fn holder(&mut self) -> impl Future<Output = Try<Option<Holder>>> + Send;
+/// What a node finds at its place.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) holder: Option<Holder>,
+    /// The node's recent joins and leaves as they were written; empty if nothing is known.
+    pub(crate) history: Vec<u8>,
+}
 
-    /// Writes the record under a lease if the key is still as of revision `seen` (0: absent);
-    /// the revision of the write.
-    fn put(&mut self, record: Vec<u8>, seen: u64) -> impl Future<Output = Try<u64>> + Send;
+/// One node's keys and lease in a backend. Every call is bounded in time.
+pub(crate) trait Seat: Send + 'static {
+    /// What stands there now.
+    fn found(&mut self) -> impl Future<Output = Try<Found>> + Send;
+
+    /// Writes the record under a lease if the key is still as of revision `seen` (0: absent), and
+    /// with it the history, if there is news of it; the revision of the write.
+    fn put(
+        &mut self,
+        record: Vec<u8>,
+        seen: u64,
+        history: Option<Vec<u8>>,
+    ) -> impl Future<Output = Try<u64>> + Send;
+
+    /// Writes the history alone.
+    fn note(&mut self, history: Vec<u8>) -> impl Future<Output = Try<()>> + Send;
 
     /// Keeps the lease alive until it can't.
     fn renew(&mut self) -> impl Future<Output = Setback> + Send;
 
-    /// Removes the record if it is on our lease, and the lease.
-    fn leave(&mut self) -> impl Future<Output = Try<()>> + Send;
+    /// Removes the record if it is on our lease, noting the history with it, and the lease.
+    fn leave(&mut self, history: Vec<u8>) -> impl Future<Output = Try<()>> + Send;
 }
 
 /// How a registration is set up.
@@ -86,8 +120,12 @@ pub(crate) struct Terms {
     pub(crate) record: NodeRecord,
     pub(crate) lease_ttl: Duration,
     pub(crate) prober: Arc<dyn Prober>,
-    pub(crate) views: watch::Receiver<Option<Arc<View>>>,
+    /// What the backend says.
+    pub(crate) raw: watch::Receiver<Option<Arc<View>>>,
+    /// What others are shown, as far as this process can know.
+    pub(crate) shown: watch::Receiver<Option<Arc<View>>>,
     pub(crate) status: watch::Receiver<DiscoveryStatus>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Terms {
@@ -118,7 +156,7 @@ impl Terms {
     /// Waits until the ring's settings are known here, and refuses to be a member of a ring that
     /// this process would compute differently, be it only for the moment until it ends.
     async fn agree(&self) -> Try<()> {
-        let mut views = self.views.clone();
+        let mut views = self.raw.clone();
         // Conflicts are told before the first view. The bound is for a watcher whose connection
         // hangs while ours works.
         let known = tokio::time::timeout(self.lease_ttl, views.wait_for(Option::is_some)).await;
@@ -128,6 +166,16 @@ impl Terms {
         let why = || Setback::Unreachable("the cluster state has not been read yet".into());
         known.map(drop).map_err(|_| why())
     }
+
+    fn now(&self) -> UnixMs {
+        self.clock.unix().as_millis() as u64
+    }
+
+    /// Whether others still see this node as a member: then its return changes nothing for them.
+    fn is_shown(&self) -> bool {
+        let shown = self.shown.borrow();
+        shown.as_ref().is_some_and(|view| view.members.contains_key(&self.record.id))
+    }
 }
 
 /// Registers in the background.
@@ -135,7 +183,17 @@ pub(crate) fn spawn(on: &Handle, seat: impl Seat, terms: Terms) -> Registration 
     let (registration, Keeper { state, stint, orders }) = Registration::new();
     // Tried again sooner than a lease could run out meanwhile.
     let backoff = Backoff::up_to(terms.lease_ttl / 3);
-    on.spawn(Registrar { seat, terms, state, stint, backoff, was_registered: false }.run(orders));
+    let registrar = Registrar {
+        seat,
+        terms,
+        state,
+        stint,
+        backoff,
+        history: History::default(),
+        has_wished: false,
+        was_registered: false,
+    };
+    on.spawn(registrar.run(orders));
     registration
 }
 
@@ -145,6 +203,10 @@ struct Registrar<S> {
     state: watch::Sender<RegistrationState>,
     stint: Stint,
     backoff: Backoff,
+    /// Recent joins and leaves, as last found or written.
+    history: History,
+    /// Whether it is written down that this node wishes to join.
+    has_wished: bool,
     was_registered: bool,
 }
 
@@ -187,7 +249,9 @@ impl<S: Seat> Registrar<S> {
     }
 
     async fn leave_now(&mut self) -> Result<()> {
-        match self.seat.leave().await {
+        let mut history = self.history.clone();
+        history.left(self.terms.now());
+        match self.seat.leave(history.to_json()).await {
             Ok(()) => {
                 self.state.send_replace(RegistrationState::Left);
                 Ok(())
@@ -207,11 +271,15 @@ impl<S: Seat> Registrar<S> {
         loop {
             let began = Instant::now();
             let setback = self.hold().await;
-            if began.elapsed() >= self.terms.lease_ttl {
+            if began.elapsed() >= STEADY {
                 self.backoff.reset();
             }
+            let wait = match &setback {
+                Setback::Damped(damped, _) => damped.wait,
+                _ => self.backoff.next(),
+            };
             self.report(setback);
-            tokio::time::sleep(self.backoff.next()).await;
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -222,7 +290,7 @@ impl<S: Seat> Registrar<S> {
             Err(setback) => return setback,
         };
         self.settle(revision);
-        let views = self.terms.views.clone();
+        let views = self.terms.raw.clone();
         tokio::select! {
             setback = self.seat.renew() => setback,
             () = replaced(views, &self.terms.record, revision) => Setback::Vanished,
@@ -235,7 +303,8 @@ impl<S: Seat> Registrar<S> {
             self.terms.record.to_json().map_err(|error| Setback::Unfit(error.to_string()))?;
         NodeRecord::parse(&json).map_err(|error| Setback::Unfit(error.to_string()))?;
         // First of all, because whether the backend can be reached at all is the better news.
-        let holder = self.seat.holder().await?;
+        let Found { holder, history } = self.seat.found().await?;
+        self.history = History::parse(&history);
         if !self.was_registered {
             self.terms.agree().await?;
         }
@@ -249,10 +318,38 @@ impl<S: Seat> Registrar<S> {
                 (holder.revision, holder.on_our_lease)
             }
         };
+        let joins = seen == 0 && !self.terms.is_shown();
+        if joins {
+            self.damp().await?;
+        }
         if self.was_registered && !is_ours {
             self.stint.is_about_to_begin();
         }
-        self.seat.put(json, seen).await.map(|revision| self.begun(revision))
+        let history = joins.then(|| self.history.to_json());
+        let put = match self.seat.put(json.clone(), seen, history.clone()).await {
+            // The lease that was thought to be alive is not: with another one, at once.
+            Err(Setback::LeaseLost) => self.seat.put(json, seen, history).await,
+            put => put,
+        };
+        put.map(|revision| self.begun(revision))
+    }
+
+    /// Writes into the history that the node joins now, unless it has to wait.
+    async fn damp(&mut self) -> Try<()> {
+        let now = self.terms.now();
+        self.history.is_out(now);
+        let Some(damped) = self.history.damped(now) else {
+            self.history.joined(now);
+            return Ok(());
+        };
+        if !self.has_wished {
+            self.history.wished(now);
+            self.seat.note(self.history.to_json()).await?;
+            self.has_wished = true;
+        }
+        // Again, because the wish counts.
+        let damped = self.history.damped(now).unwrap_or(damped);
+        Err(Setback::Damped(damped, now))
     }
 
     /// Our record stands in the cluster state as of that revision.
@@ -264,7 +361,7 @@ impl<S: Seat> Registrar<S> {
     }
 
     fn settle(&mut self, revision: u64) {
-        self.was_registered = true;
+        (self.was_registered, self.has_wished) = (true, false);
         let settled = RegistrationState::Registered { revision };
         if self.state.send_replace(settled.clone()) != settled {
             tracing::info!(id = %self.terms.record.id, revision, "registered");
@@ -295,7 +392,7 @@ fn left() -> Error {
 async fn replaced(mut views: watch::Receiver<Option<Arc<View>>>, ours: &NodeRecord, revision: u64) {
     let life = views.borrow().as_ref().map(|view| view.generation);
     let gone = |view: &View| {
-        let theirs = view.members.get(&ours.id);
+        let theirs = view.live(ours.id.as_str());
         view.as_of >= revision && theirs.is_none_or(|theirs| theirs.instance != ours.instance)
     };
     let reborn = |view: &View| life.is_some_and(|life| life != view.generation);

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::{clock::Clock, discovery::DiscoveryStatus};
+use crate::{
+    clock::Clock,
+    discovery::{DiscoveryStatus, NodeId, Serving},
+};
 
 /// What is wrong until the first try has ended.
 const NOT_YET: &str = "not connected yet";
@@ -60,6 +63,50 @@ impl Standing {
         });
     }
 
+    /// What is shown is what the backend says.
+    pub(crate) fn serving_the_state(&self) {
+        if self.serve(None).is_some() {
+            tracing::info!("the ring is what the cluster state says");
+        }
+    }
+
+    /// What is shown is a snapshot.
+    pub(crate) fn serving_snapshot(&self, saved_unix_ms: u64) {
+        let serving = Serving::Snapshot { saved_unix_ms };
+        let words = serving.in_words();
+        self.serve(Some(serving));
+        tracing::warn!("{words}");
+    }
+
+    /// What is shown holds members that are not registered. `problem`: why others may not know.
+    pub(crate) fn keeping(&self, members: Vec<NodeId>, problem: Option<String>) {
+        let since_unix_ms = match &self.status.borrow().serving {
+            Some(Serving::Keeping { since_unix_ms, .. }) => *since_unix_ms,
+            _ => unix_ms(&*self.clock),
+        };
+        let is_new_problem = problem.is_some();
+        let serving = Serving::Keeping { members, since_unix_ms, problem };
+        let words = serving.in_words();
+        match self.serve(Some(serving)) {
+            Some(Serving::Keeping { problem: None, .. }) if is_new_problem => {
+                tracing::warn!("{words}");
+            }
+            Some(Serving::Keeping { .. }) => {}
+            _ => tracing::warn!("{words}"),
+        }
+    }
+
+    /// Returns what was served before.
+    fn serve(&self, serving: Option<Serving>) -> Option<Serving> {
+        let mut before = None;
+        self.status.send_if_modified(|status| {
+            let changed = status.serving != serving;
+            before = std::mem::replace(&mut status.serving, serving);
+            changed
+        });
+        before
+    }
+
     /// Returns whether this is worth a line in the log: not each new try is.
     fn turn(&self, connected: bool, problem: Option<String>) -> bool {
         let now = unix_ms(&*self.clock);
@@ -105,5 +152,27 @@ mod tests {
             told.push((status.since_unix_ms - start) / 1000);
         }
         assert_eq!(told, [0, 0, 3, 4]);
+    }
+
+    #[test]
+    fn members_are_kept_since_the_first_of_them_was() {
+        let clock = ManualClock::new();
+        let standing = Standing::new(Arc::new(clock.clone()));
+        let status = standing.subscribe();
+        standing.serving_snapshot(7);
+        assert_eq!(status.borrow().serving, Some(Serving::Snapshot { saved_unix_ms: 7 }));
+        let ids = |names: &[&str]| names.iter().map(|name| NodeId::new(*name).unwrap()).collect();
+        let since = unix_ms(&clock);
+        for (members, problem) in
+            [(vec!["a"], None), (vec!["a", "b"], Some("no space".to_owned())), (vec!["b"], None)]
+        {
+            standing.keeping(ids(&members), problem.clone());
+            let keeping =
+                Serving::Keeping { members: ids(&members), since_unix_ms: since, problem };
+            assert_eq!(status.borrow().serving, Some(keeping));
+            clock.advance(Duration::from_secs(1));
+        }
+        standing.serving_the_state();
+        assert_eq!(status.borrow().serving, None);
     }
 }

@@ -3,7 +3,10 @@
 //! How it was read, and what happens when it can't be, is each backend's business; what follows
 //! from it (the ring, the epoch) is made by `topology`.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use uuid::Uuid;
 
@@ -45,6 +48,16 @@ pub struct View {
     pub as_of: u64,
     /// How the ring is computed.
     pub ring: RingSettings,
-    /// Everybody registered, draining members too.
+    /// Everybody in the ring: who is registered, draining members too, and who is carried.
     pub members: BTreeMap<NodeId, NodeRecord>,
+    /// Those of the members that are not registered (any more): after a disaster they are kept
+    /// for a while, so that their keys stay where they are until they have registered again.
+    pub carried: BTreeSet<NodeId>,
+}
+
+impl View {
+    /// The record of a member that is registered.
+    pub fn live(&self, id: &str) -> Option<&NodeRecord> {
+        self.members.get(id).filter(|_| !self.carried.contains(id))
+    }
 }

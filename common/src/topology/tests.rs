@@ -1,6 +1,9 @@
 //! Topologies over a discovery that says what the test tells it to.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::{sync::watch, time::timeout};
@@ -92,7 +95,8 @@ fn record(id: &str) -> NodeRecord {
 
 fn view(as_of: u64, members: impl IntoIterator<Item = NodeRecord>) -> View {
     let members: BTreeMap<_, _> = members.into_iter().map(|m| (m.id.clone(), m)).collect();
-    View { generation: Uuid::from_u128(9), as_of, ring: RingSettings::default(), members }
+    let (generation, ring) = (Uuid::from_u128(9), RingSettings::default());
+    View { generation, as_of, ring, members, carried: BTreeSet::new() }
 }
 
 #[tokio::test]

@@ -191,10 +191,11 @@ async fn a_dead_endpoint_is_passed_over() {
     let dead = format!("127.0.0.1:{}", Ports::free().client);
     let endpoints = [dead, backend.server.address().to_string()];
     // Each begins with an endpoint by chance: all of them must end up at the living one.
-    for _ in 0..4 {
+    for n in 0..4 {
         let handle = backend.handle_at(&endpoints, &WantedRing::default());
         tokio::time::timeout(DEADLINE, handle.ready()).await.unwrap().unwrap();
-        let registration = handle.register(node(A));
+        // Another node each time: one that comes and goes would damp itself.
+        let registration = handle.register(node_at(&format!("node-{n}"), A));
         until_registered(&registration).await;
         registration.leave().await.unwrap();
     }

@@ -1,6 +1,7 @@
 //! A few fake nodes, a router to them, and what was asked of whom.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -214,7 +215,8 @@ pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
 
 pub(crate) fn view_of(as_of: u64, records: impl IntoIterator<Item = NodeRecord>) -> View {
     let members = records.into_iter().map(|record| (record.id.clone(), record)).collect();
-    View { generation: GENERATION, as_of, ring: RingSettings::default(), members }
+    let (ring, carried) = (RingSettings::default(), BTreeSet::new());
+    View { generation: GENERATION, as_of, ring, members, carried }
 }
 
 pub(crate) fn get(key: &Key) -> Ask {

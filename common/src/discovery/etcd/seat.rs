@@ -2,14 +2,17 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     connection::{Connection, Endpoints, Fault},
     list::revision,
 };
-use crate::discovery::registrar::{Holder, Seat, Setback, Try};
+use crate::discovery::{
+    flaps::HISTORY_LIFE,
+    registrar::{Found, Holder, Seat, Setback, Try},
+};
 
 /// A key, the lease it is bound to, and the connection that keeps them.
 pub(super) struct EtcdSeat {
@@ -17,6 +20,8 @@ pub(super) struct EtcdSeat {
     /// Given up at the first fault: the next call goes to the next endpoint.
     connection: Option<Connection>,
     key: String,
+    /// Where the node's recent joins and leaves stand.
+    history_key: String,
     lease_ttl: Duration,
     lease: Option<Lease>,
 }
@@ -29,10 +34,12 @@ struct Lease {
 }
 
 impl EtcdSeat {
-    pub(super) fn new(endpoints: Endpoints, key: String, lease_ttl: Duration) -> Self {
+    /// `keys`: of the record, and of the node's joins and leaves.
+    pub(super) fn new(endpoints: Endpoints, keys: [String; 2], lease_ttl: Duration) -> Self {
         // Whatever takes longer could cost the lease.
         let endpoints = endpoints.shuffled().answering_within(lease_ttl / 3);
-        Self { endpoints, connection: None, key, lease_ttl, lease: None }
+        let [key, history_key] = keys;
+        Self { endpoints, connection: None, key, history_key, lease_ttl, lease: None }
     }
 
     async fn connection(&mut self) -> Try<Connection> {
@@ -62,13 +69,31 @@ impl EtcdSeat {
         if let Some(lease) = self.lease {
             return Ok(lease);
         }
+        let lease = self.grant(self.lease_ttl).await?;
+        Ok(*self.lease.insert(lease))
+    }
+
+    async fn grant(&mut self, ttl: Duration) -> Try<Lease> {
         let connection = self.connection().await?;
-        let seconds = self.lease_ttl.as_millis().div_ceil(1000) as i64;
+        let seconds = ttl.as_millis().div_ceil(1000) as i64;
         let granted =
             connection.answer(connection.client.lease_client().grant(seconds, None)).await;
         let granted = self.or_give_up(granted)?;
         let ttl = Duration::from_secs(granted.ttl().max(1).unsigned_abs());
-        Ok(*self.lease.insert(Lease { id: granted.id(), ttl }))
+        Ok(Lease { id: granted.id(), ttl })
+    }
+
+    /// Writing the history, under a lease of its own, because it outlives the record.
+    async fn put_history(&mut self, history: Vec<u8>) -> Try<TxnOp> {
+        let lease = self.grant(HISTORY_LIFE).await?;
+        let bound = PutOptions::new().with_lease(lease.id);
+        Ok(TxnOp::put(self.history_key.clone(), history, Some(bound)))
+    }
+
+    async fn transact(&mut self, txn: Txn) -> Try<TxnResponse> {
+        let connection = self.connection().await?;
+        let answer = connection.answer(connection.client.kv_client().txn(txn)).await;
+        self.or_give_up(answer)
     }
 
     /// Asks for a renewal every third of the lease's time. Only an answer within another third
@@ -104,14 +129,22 @@ impl EtcdSeat {
         }
     }
 
-    async fn remove(&mut self, lease: Lease) -> Try<()> {
-        let connection = self.connection().await?;
+    async fn remove(&mut self, lease: Lease, history: &[u8]) -> Try<()> {
         // Somebody may have replaced the record: delete only what is bound to our lease.
-        let ours = Compare::lease(self.key.clone(), CompareOp::Equal, lease.id);
+        let ours = || Compare::lease(self.key.clone(), CompareOp::Equal, lease.id);
+        let (ours, ours_still) = (ours(), ours());
         let delete = TxnOp::delete(self.key.clone(), None);
-        let txn = Txn::new().when([ours]).and_then([delete]);
-        let deleted = connection.answer(connection.client.kv_client().txn(txn)).await;
-        self.or_give_up(deleted)?;
+        // Where nothing more can be stored it is still possible to go, if not to say so.
+        let noted = match self.put_history(history.to_vec()).await {
+            Ok(note) => {
+                self.transact(Txn::new().when([ours]).and_then([delete.clone(), note])).await
+            }
+            Err(setback) => Err(setback),
+        };
+        if noted.is_err() {
+            self.transact(Txn::new().when([ours_still]).and_then([delete])).await?;
+        }
+        let connection = self.connection().await?;
         let revoked = connection.answer(connection.client.lease_client().revoke(lease.id)).await;
         match self.or_give_up(revoked) {
             Err(Setback::LeaseLost) => Ok(()),
@@ -121,29 +154,38 @@ impl EtcdSeat {
 }
 
 impl Seat for EtcdSeat {
-    async fn holder(&mut self) -> Try<Option<Holder>> {
-        let connection = self.connection().await?;
-        let key = self.key.clone();
-        let found = connection.answer(connection.client.kv_client().get(key, None)).await;
-        let found = self.or_give_up(found)?;
+    async fn found(&mut self) -> Try<Found> {
+        let gets = [&self.key, &self.history_key].map(|key| TxnOp::get(key.clone(), None));
+        let answer = self.transact(Txn::new().and_then(gets)).await?;
+        let mut found = answer.op_responses().into_iter().map(|response| match response {
+            TxnOpResponse::Get(mut found) => found.take_kvs().pop(),
+            _ => None,
+        });
+        let (record, history) = (found.next().flatten(), found.next().flatten());
         let lease = self.lease.map(|lease| lease.id);
-        Ok(found.kvs().first().map(|kv| Holder {
+        let holder = record.map(|kv| Holder {
             value: kv.value().to_vec(),
             revision: kv.mod_revision().unsigned_abs(),
             on_our_lease: lease == Some(kv.lease()),
-        }))
+        });
+        Ok(Found { holder, history: history.map(|kv| kv.value().to_vec()).unwrap_or_default() })
     }
 
-    async fn put(&mut self, record: Vec<u8>, seen: u64) -> Try<u64> {
+    async fn put(&mut self, record: Vec<u8>, seen: u64, history: Option<Vec<u8>>) -> Try<u64> {
         let lease = self.granted().await?;
-        let connection = self.connection().await?;
-        let unchanged = Compare::mod_revision(self.key.clone(), CompareOp::Equal, seen as i64);
         let bound = PutOptions::new().with_lease(lease.id);
-        let put = TxnOp::put(self.key.clone(), record, Some(bound));
-        let txn = Txn::new().when([unchanged]).and_then([put]);
-        let put = connection.answer(connection.client.kv_client().txn(txn)).await;
-        let put = self.or_give_up(put)?;
+        let mut puts = vec![TxnOp::put(self.key.clone(), record, Some(bound))];
+        if let Some(history) = history {
+            puts.push(self.put_history(history).await?);
+        }
+        let unchanged = Compare::mod_revision(self.key.clone(), CompareOp::Equal, seen as i64);
+        let put = self.transact(Txn::new().when([unchanged]).and_then(puts)).await?;
         if put.succeeded() { Ok(revision(put.header())) } else { Err(Setback::Raced) }
+    }
+
+    async fn note(&mut self, history: Vec<u8>) -> Try<()> {
+        let note = self.put_history(history).await?;
+        self.transact(Txn::new().and_then([note])).await.map(drop)
     }
 
     async fn renew(&mut self) -> Setback {
@@ -153,14 +195,14 @@ impl Seat for EtcdSeat {
         }
     }
 
-    async fn leave(&mut self) -> Try<()> {
+    async fn leave(&mut self, history: Vec<u8>) -> Try<()> {
         let Some(lease) = self.lease else { return Ok(()) };
-        let mut outcome = self.remove(lease).await;
+        let mut outcome = self.remove(lease, &history).await;
         for _ in 1..self.endpoints.count().max(2) {
             if !matches!(outcome, Err(Setback::Unreachable(_))) {
                 break;
             }
-            outcome = self.remove(lease).await;
+            outcome = self.remove(lease, &history).await;
         }
         if outcome.is_ok() {
             self.lease = None;

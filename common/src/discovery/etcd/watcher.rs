@@ -3,26 +3,30 @@
 //!
 //! A session is one connection. It begins with a list at revision R and a watch from R + 1, and
 //! any trouble at all (compaction, a cancel, the stream's end, an error, a revision that goes
-//! backwards) ends it: the next one lists again, and what differs is the news.
+//! backwards) ends it: the next one lists again, and what differs is the news. What of it is shown,
+//! and when, the [`Publisher`] decides.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use etcd_client::{Compare, CompareOp, Txn, TxnOp, WatchOptions, WatchResponse, WatchStream};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
 use uuid::Uuid;
 
 use super::{
     CatchUp, EtcdOptions,
+    carry::carry,
     connection::{Connection, Endpoints, Fault},
     list::{Listing, MAX_ANSWER_BYTES, entry, revision},
+    publisher::{Publisher, ToCarry},
 };
 use crate::{
     discovery::{
         View, WantedRing,
         backoff::{Backoff, between_half_and_all},
+        carried::write_carried,
         layout::{Layout, write_settings},
         mirror::{Mirror, Single},
         standing::Standing,
@@ -38,16 +42,20 @@ const GOOD_SESSION: Duration = Duration::from_secs(10);
 /// because of a newer ring.
 const SOONEST_TRY: Duration = Duration::from_millis(100);
 /// How often a list may find that what every cluster needs is missing, or race with its writing.
-const MAX_LISTS: usize = 4;
+const MAX_LISTS: usize = 5;
+/// How long until members that could not be carried, or are not seen to be, are written again.
+const CARRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// The task's state. The receivers of `views` and `standing` are elsewhere.
+/// The task's state.
 pub(super) struct Watcher {
     endpoints: Endpoints,
     layout: Layout,
     wanted: WantedRing,
     anti_entropy: Duration,
     mirror: Mirror,
-    views: watch::Sender<Option<Arc<View>>>,
+    publisher: Publisher,
+    carry_time: Duration,
+    carry_again_at: Option<Instant>,
     standing: Arc<Standing>,
 }
 
@@ -58,12 +66,23 @@ impl Watcher {
         endpoints: Endpoints,
         layout: Layout,
         options: EtcdOptions,
-        views: watch::Sender<Option<Arc<View>>>,
+        publisher: Publisher,
         standing: Arc<Standing>,
     ) -> Self {
         let (endpoints, mirror) = (endpoints.shuffled(), Mirror::new(layout.clone()));
+        let carry_time = longest_carry(options.lease_ttl);
         let EtcdOptions { wanted, anti_entropy, .. } = options;
-        Self { endpoints, layout, wanted, anti_entropy, mirror, views, standing }
+        Self {
+            endpoints,
+            layout,
+            wanted,
+            anti_entropy,
+            mirror,
+            publisher,
+            carry_time,
+            carry_again_at: None,
+            standing,
+        }
     }
 
     /// Follows the state until it is aborted.
@@ -81,6 +100,8 @@ impl Watcher {
             }
             refuse(asked.take(), &mut orders, &why);
             self.standing.failing(why);
+            self.publisher.is_cut_off();
+            self.carry_again_at = None;
             asked = pause(backoff.next(), &mut orders).await;
         }
     }
@@ -94,21 +115,28 @@ impl Watcher {
         let connection = self.endpoints.connect().await?;
         match asked.take() {
             Some(order) => self.catch_up(&connection, order, orders).await?,
-            None => drop(self.sync(&connection).await?),
+            None => drop(self.sync(&connection, &[]).await?),
         }
         let (mut stream, mut heard) = self.watch(&connection).await?;
         self.standing.connected();
         let mut next_list = Instant::now() + between_half_and_all(self.anti_entropy);
         loop {
+            let decide_at = self.decide_at();
             tokio::select! {
                 message = stream.message() => match message {
-                    Ok(Some(message)) => heard = self.apply(&connection, &message, heard)?,
+                    Ok(Some(message)) => {
+                        heard = self.apply(&connection, &message, heard)?;
+                        self.publish(&connection, &[]).await?;
+                    }
                     Ok(None) => return Err(connection.fault("the watch has ended")),
                     Err(error) => return Err(connection.fault_of(&error)),
                 },
                 Some(order) = orders.recv() => self.catch_up(&connection, order, orders).await?,
+                () = sleep_until(decide_at.unwrap_or(next_list)), if decide_at.is_some() => {
+                    self.publish(&connection, &[]).await?;
+                }
                 () = sleep_until(next_list) => {
-                    if self.sync(&connection).await? {
+                    if self.sync(&connection, &[]).await? {
                         return Err(connection.fault("the watch had missed changes"));
                     }
                     next_list = Instant::now() + between_half_and_all(self.anti_entropy);
@@ -118,20 +146,22 @@ impl Watcher {
     }
 
     /// Reads the whole state, writes what every cluster needs if it is missing, and publishes.
-    /// Returns whether there was any news.
-    async fn sync(&mut self, connection: &Connection) -> Step<bool> {
+    /// `asked` are revisions that others show already. Returns whether there was any news.
+    async fn sync(&mut self, connection: &Connection, asked: &[u64]) -> Step<bool> {
         let mut news = false;
         for _ in 0..MAX_LISTS {
             let listing = Listing::read(connection, self.layout.prefix()).await?;
-            let last = self.views.borrow().clone();
+            let last = self.publisher.last();
             let went_back = last.as_ref().is_some_and(|last| listing.revision < last.as_of);
             news |= self.mirror.replace(listing.revision, listing.entries());
-            if !self.complete(connection, last.as_deref(), went_back).await? {
-                self.publish(connection)?;
+            if self.complete(connection, last.as_deref(), went_back).await? {
+                continue;
+            }
+            if !self.publish(connection, asked).await? {
                 return Ok(news);
             }
         }
-        Err(connection.fault("the ring settings and generation keep changing"))
+        Err(connection.fault("the ring settings, generation and carried members keep changing"))
     }
 
     /// Writes what is missing. Returns whether the state has to be listed again.
@@ -225,7 +255,6 @@ impl Watcher {
             }
             self.mirror.advance(kv.mod_revision().unsigned_abs());
         }
-        self.publish(connection)?;
         Ok(now)
     }
 
@@ -241,18 +270,35 @@ impl Watcher {
         Ok(())
     }
 
-    /// Shows the mirror to the world, if it is fit to be shown.
-    fn publish(&self, connection: &Connection) -> Step<()> {
+    /// When to look at the mirror again though nothing was heard.
+    fn decide_at(&self) -> Option<Instant> {
+        let decide_at = self.publisher.decide_at()?;
+        Some(self.carry_again_at.map_or(decide_at, |again| decide_at.min(again)))
+    }
+
+    /// Shows the mirror to the world, if it is fit to be shown. Returns whether members were
+    /// written to be carried instead, which is shown when it has come back from etcd.
+    async fn publish(&mut self, connection: &Connection, asked: &[u64]) -> Step<bool> {
         self.standing.skipped(self.mirror.skipped());
-        let view = self.mirror.view().map_err(|why| connection.fault(why))?;
+        let raw = self.mirror.raw().map_err(|why| connection.fault(why))?;
         // Told before the view, so that nobody starts with settings that are not the cluster's.
-        self.standing.conflict(self.wanted.conflict_with(&view.ring));
-        self.views.send_if_modified(|current| {
-            let changed = current.as_ref() != Some(&view);
-            *current = Some(view);
-            changed
-        });
-        Ok(())
+        self.standing.conflict(self.wanted.conflict_with(&raw.view.ring));
+        let Some(ToCarry { members, missing }) = self.publisher.take(&raw, asked) else {
+            self.carry_again_at = None;
+            return Ok(false);
+        };
+        if self.carry_again_at.is_some_and(|again| Instant::now() < again) {
+            return Ok(false);
+        }
+        let (key, seen) = (self.layout.carried(), self.mirror.carried_revision());
+        let value = write_carried(&members);
+        let carried = carry(connection, key, seen, self.carry_time, value).await;
+        self.carry_again_at = Some(Instant::now() + CARRY_AGAIN);
+        // The session goes on: the state may be readable though it can't be written.
+        let problem = carried.err().map(Fault::in_words);
+        let is_written = problem.is_none();
+        self.standing.keeping(missing, problem);
+        Ok(is_written)
     }
 
     /// Lists once for everybody who waits for it.
@@ -266,8 +312,9 @@ impl Watcher {
         while let Ok(order) = orders.try_recv() {
             waiting.push(order);
         }
-        let synced = self.sync(connection).await;
-        let view = self.views.borrow().clone();
+        let asked: Vec<_> = waiting.iter().map(|order| order.as_of).collect();
+        let synced = self.sync(connection, &asked).await;
+        let view = self.publisher.shown();
         for CatchUp { as_of, done } in waiting {
             let answer = match (&synced, &view) {
                 (Ok(_), Some(view)) if view.as_of >= as_of => Ok(Arc::clone(view)),
@@ -278,6 +325,12 @@ impl Watcher {
         }
         synced.map(drop)
     }
+}
+
+/// How long members are carried: as long as two leases, so that each node may have noticed that
+/// its own is lost and have written its record again.
+pub(super) fn longest_carry(lease_ttl: Duration) -> Duration {
+    lease_ttl * 2
 }
 
 fn unavailable(why: String) -> Error {

@@ -64,6 +64,10 @@ impl Shared {
         Arc::new(Self { state: Mutex::new(state), clock, layout, lease_ttl, views, standing })
     }
 
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// The cluster's ring settings, which are `wanted` if there were none.
     pub(super) fn settings_or(&self, wanted: RingSettings) -> RingSettings {
         let mut state = self.lock();
@@ -157,8 +161,8 @@ impl Shared {
     /// Called with the lock held, so that views go out in the order of their revisions.
     fn publish(&self, state: &State) {
         self.standing.skipped(state.mirror.skipped());
-        if let Ok(view) = state.mirror.view() {
-            self.views.send_replace(Some(view));
+        if let Ok(raw) = state.mirror.raw() {
+            self.views.send_replace(Some(raw.view));
         }
     }
 }

@@ -1,0 +1,130 @@
+//! Shows the cluster state to this process: what is decided about each new state is done here.
+//!
+//! The registrar is shown every state at once, because it has to mend what is wrong with its own
+//! record before others take note of it. Everybody else is shown the settled views. What has to
+//! be written to etcd for that is only asked for.
+
+use std::sync::Arc;
+
+use tokio::{sync::watch, time::Instant};
+
+use crate::discovery::{
+    NodeId, NodeRecord, View,
+    settle::{Decision, Raw, Settling, Source},
+    snapshot::Snapshot,
+    standing::Standing,
+};
+
+/// Members that are to be carried.
+pub(super) struct ToCarry {
+    pub(super) members: Vec<NodeRecord>,
+    /// Those of them that are not in the cluster state.
+    pub(super) missing: Vec<NodeId>,
+}
+
+/// The views of one process.
+pub(super) struct Publisher {
+    /// Settled views, for everybody.
+    views: watch::Sender<Option<Arc<View>>>,
+    /// What etcd says, for the registrar.
+    raw: watch::Sender<Option<Arc<View>>>,
+    standing: Arc<Standing>,
+    settling: Settling,
+    source: Source,
+    stored: Option<Snapshot>,
+    decide_at: Option<Instant>,
+}
+
+impl Publisher {
+    pub(super) fn new(
+        views: watch::Sender<Option<Arc<View>>>,
+        raw: watch::Sender<Option<Arc<View>>>,
+        standing: Arc<Standing>,
+        settling: Settling,
+        stored: Option<Snapshot>,
+    ) -> Self {
+        let source = Source::Stored;
+        Self { views, raw, standing, settling, source, stored, decide_at: None }
+    }
+
+    /// What was shown last, or would be shown if etcd could not be reached.
+    pub(super) fn last(&self) -> Option<Arc<View>> {
+        let shown = self.views.borrow().clone();
+        shown.or_else(|| self.stored.as_ref().map(|stored| Arc::clone(&stored.view)))
+    }
+
+    /// What is shown.
+    pub(super) fn shown(&self) -> Option<Arc<View>> {
+        self.views.borrow().clone()
+    }
+
+    /// When to take the state again though nothing was heard.
+    pub(super) fn decide_at(&self) -> Option<Instant> {
+        self.decide_at
+    }
+
+    /// etcd can't be reached: what is shown stays, and a process that has nothing to show begins
+    /// with its snapshot.
+    pub(super) fn is_cut_off(&mut self) {
+        self.settling.begin_again();
+        self.decide_at = None;
+        if self.source == Source::Followed {
+            self.source = Source::Interrupted;
+        }
+        if let Some(stored) = &self.stored
+            && self.views.borrow().is_none()
+        {
+            self.standing.serving_snapshot(stored.saved_unix_ms);
+            self.views.send_replace(Some(Arc::clone(&stored.view)));
+        }
+    }
+
+    /// Takes a state. `asked` are revisions that others show already: what they have decided is
+    /// not waited with here. Returns who is to be carried first.
+    pub(super) fn take(&mut self, raw: &Raw, asked: &[u64]) -> Option<ToCarry> {
+        let last = self.last();
+        let base = last.as_deref().map(|last| (last, self.source));
+        let decision = self.settling.decide(base, raw, Instant::now());
+        let is_overtaken = last.is_some_and(|last| {
+            let news = last.as_of + 1..=raw.view.as_of;
+            last.generation == raw.view.generation && asked.iter().any(|asked| news.contains(asked))
+        });
+        let to_carry = match decision {
+            Decision::Hold { until, missing } if !is_overtaken => {
+                self.decide_at = Some(until);
+                self.standing.keeping(missing, None);
+                None
+            }
+            Decision::Carry { until, missing, members } => {
+                self.decide_at = Some(until);
+                Some(ToCarry { members, missing })
+            }
+            Decision::Publish | Decision::Hold { .. } => {
+                self.publish(&raw.view);
+                None
+            }
+        };
+        show(&self.raw, &raw.view);
+        to_carry
+    }
+
+    fn publish(&mut self, view: &Arc<View>) {
+        self.settling.begin_again();
+        (self.source, self.decide_at) = (Source::Followed, None);
+        if view.carried.is_empty() {
+            self.standing.serving_the_state();
+        } else {
+            self.standing.keeping(view.carried.iter().cloned().collect(), None);
+        }
+        show(&self.views, view);
+    }
+}
+
+/// Shows a view, and wakes nobody if it is the one that was shown.
+fn show(to: &watch::Sender<Option<Arc<View>>>, view: &Arc<View>) {
+    to.send_if_modified(|current| {
+        let changed = current.as_ref() != Some(view);
+        *current = Some(Arc::clone(view));
+        changed
+    });
+}
