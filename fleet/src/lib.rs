@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod demo;
 pub mod etcd;
 pub mod eventually;
+pub mod history;
 pub mod http;
 pub mod load;
 pub mod local;

@@ -23,8 +23,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    history::History,
     http::{Connection, HttpError, Response},
-    recorder::{Operation, Outcome, Planned, Recording},
+    recorder::{Operation, Outcome, Planned, Record, Recording},
 };
 
 /// The deadline of the fault matrix.
@@ -51,6 +52,8 @@ pub struct Load {
     pub connections: usize,
     /// How long an operation may take, from the moment it is due.
     pub deadline: Duration,
+    /// Where the operations are recorded.
+    pub record: Record,
 }
 
 /// A load that is being sent. Dropping it stops at once and forgets what was recorded.
@@ -64,6 +67,7 @@ pub struct Running {
 #[derive(Debug)]
 struct Recorder {
     clock: SystemClock,
+    history: Option<History>,
     recording: Mutex<Recording>,
 }
 
@@ -79,7 +83,13 @@ type Queue = Arc<AsyncMutex<mpsc::Receiver<Due>>>;
 impl Load {
     /// A load with the usual connections and deadline.
     pub fn new(gateways: impl Into<Vec<SocketAddr>>, rate: f64) -> Self {
-        Self { gateways: gateways.into(), rate, connections: CONNECTIONS, deadline: DEADLINE }
+        Self {
+            gateways: gateways.into(),
+            rate,
+            connections: CONNECTIONS,
+            deadline: DEADLINE,
+            record: Record::Memory,
+        }
     }
 
     /// Starts sending, on the current runtime. `plan` gives the operation with each number, from 0;
@@ -91,8 +101,13 @@ impl Load {
     pub fn start(self, plan: impl FnMut(u64) -> Option<Planned> + Send + 'static) -> Running {
         assert!(!self.gateways.is_empty() && self.rate > 0.0, "a load needs a gateway and a rate");
         let clock = SystemClock;
-        let recording = Recording { started: clock.monotonic(), operations: Vec::new() };
-        let recorder = Arc::new(Recorder { clock, recording: Mutex::new(recording) });
+        let started = clock.monotonic();
+        let (history, recording) = match &self.record {
+            Record::Memory => (None, Recording::new(started)),
+            Record::History(history) => (Some(history.clone()), Recording::of_totals(started)),
+            Record::Both(history) => (Some(history.clone()), Recording::new(started)),
+        };
+        let recorder = Arc::new(Recorder { clock, history, recording: Mutex::new(recording) });
         let stop = CancellationToken::new();
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let queue: Queue = Arc::new(AsyncMutex::new(receiver));
@@ -149,11 +164,12 @@ impl Recorder {
         self.recording.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records an operation. `sent` is when, if it was; no `answer` is none in time.
+    /// Records an operation. `sent` is when and to which gateway, if it was; no `answer` is none in
+    /// time.
     fn record(
         &self,
         due: Due,
-        sent: Option<Duration>,
+        sent: Option<(Duration, SocketAddr)>,
         answer: Option<Result<Response, HttpError>>,
     ) {
         let outcome = Outcome::of(due.planned.op, answer.as_ref());
@@ -161,10 +177,14 @@ impl Recorder {
         let answered = answer.is_some().then(|| self.clock.monotonic());
         let version = answer.and_then(|answer| Some(answer.header(ETAG.as_str())?.to_owned()));
         let Planned { op, group, key, value } = due.planned;
-        let sent = sent.unwrap_or(due.due);
+        let (due, gateway) = (due.due, sent.map(|(_, gateway)| gateway));
+        let sent = sent.map_or(due, |(at, _)| at);
         let operation =
-            Operation { op, group, key, value, version, due: due.due, sent, answered, outcome };
-        self.recording().operations.push(operation);
+            Operation { op, group, key, value, version, due, sent, answered, outcome, gateway };
+        if let Some(history) = &self.history {
+            history.operation(&operation);
+        }
+        self.recording().add(operation);
     }
 }
 
@@ -213,7 +233,7 @@ impl Worker {
                 // A late answer must not be taken for that of the next request.
                 self.connection = None;
             }
-            self.recorder.record(due, sent, answer);
+            self.recorder.record(due, sent.map(|at| (at, self.gateway)), answer);
         }
     }
 

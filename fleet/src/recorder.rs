@@ -6,17 +6,24 @@
 
 mod summary;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::http::{HttpError, Response};
+use crate::{
+    history::History,
+    http::{HttpError, Response},
+};
 
+pub(crate) use summary::Totals;
 pub use summary::{Latency, Summary};
 
 /// How many failures a message shows.
 const SHOWN_FAILURES: usize = 10;
+
+/// How many failed operations stay in memory when the others do not.
+pub const MAX_KEPT_FAILURES: usize = 1_000;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -163,6 +170,8 @@ pub struct Operation {
     pub answered: Option<Duration>,
     /// What came of it.
     pub outcome: Outcome,
+    /// Which gateway it was sent to; none if it never was.
+    pub gateway: Option<SocketAddr>,
 }
 
 impl Operation {
@@ -172,34 +181,74 @@ impl Operation {
     }
 }
 
+/// Where a client's operations go.
+#[derive(Debug, Clone, Default)]
+pub enum Record {
+    /// To memory: for runs of minutes, whose operations are looked at one by one.
+    #[default]
+    Memory,
+    /// To a history file; in memory remain what they add up to, and the first failed ones.
+    History(History),
+    /// To both.
+    Both(History),
+}
+
 /// Everything one client did, in the order in which it ended.
 #[derive(Debug, Clone, Default)]
 pub struct Recording {
     /// When the client started.
     pub started: Duration,
-    /// The operations.
+    /// The operations. Of a client that wrote them to a [`Record::History`] only the first
+    /// [`MAX_KEPT_FAILURES`] failed ones.
     pub operations: Vec<Operation>,
+    /// What all operations add up to, if they are not all kept.
+    totals: Option<Totals>,
 }
 
 impl Recording {
-    /// The operations that were due in `[from, to)`: before, during, after a fault.
+    /// Nothing yet, of a client that started then and keeps its operations.
+    pub fn new(started: Duration) -> Self {
+        Self { started, operations: Vec::new(), totals: None }
+    }
+
+    /// Nothing yet, of a client whose operations are kept elsewhere.
+    pub(crate) fn of_totals(started: Duration) -> Self {
+        Self { totals: Some(Totals::new(started)), ..Self::new(started) }
+    }
+
+    /// One more operation has ended.
+    pub(crate) fn add(&mut self, operation: Operation) {
+        if let Some(totals) = &mut self.totals {
+            totals.add(&operation);
+            if !operation.outcome.failed() || self.operations.len() >= MAX_KEPT_FAILURES {
+                return;
+            }
+        }
+        self.operations.push(operation);
+    }
+
+    /// The kept operations that were due in `[from, to)`: before, during, after a fault.
     #[must_use]
     pub fn between(&self, from: Duration, to: Duration) -> Self {
         let due = |operation: &&Operation| (from..to).contains(&operation.due);
         Self {
             started: self.started.max(from),
             operations: self.operations.iter().filter(due).cloned().collect(),
+            totals: None,
         }
     }
 
-    /// The operations that failed.
+    /// The kept operations that failed.
     pub fn failures(&self) -> impl Iterator<Item = &Operation> {
         self.operations.iter().filter(|operation| operation.outcome.failed())
     }
 
     /// How many operations failed.
     pub fn failed(&self) -> usize {
-        self.failures().count()
+        match &self.totals {
+            Some(totals) => totals.failed() as usize,
+            None => self.failures().count(),
+        }
     }
 
     /// Makes sure that there were operations and none failed; `what` is for the message.
@@ -227,7 +276,12 @@ impl Recording {
 
     /// What it adds up to.
     pub fn summary(&self) -> Summary {
-        Summary::of(self)
+        if let Some(totals) = &self.totals {
+            return totals.summary();
+        }
+        let mut totals = Totals::new(self.started);
+        self.operations.iter().for_each(|operation| totals.add(operation));
+        totals.summary()
     }
 }
 

@@ -13,7 +13,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::recorder::Op;
+use crate::{
+    history::{Ended, Line, Reader, Value},
+    recorder::Op,
+};
 
 const ETERNITY: Duration = Duration::from_secs(60);
 
@@ -25,7 +28,7 @@ async fn serve(app: Router) -> SocketAddr {
 }
 
 fn load(addr: SocketAddr, rate: f64, connections: usize, deadline: Duration) -> Load {
-    Load { gateways: vec![addr], rate, connections, deadline }
+    Load { connections, deadline, ..Load::new([addr], rate) }
 }
 
 fn first(count: u64, planned: Planned) -> impl FnMut(u64) -> Option<Planned> + Send + 'static {
@@ -56,6 +59,40 @@ async fn operations_arrive_as_planned_and_answers_are_recorded() {
         assert!(operation.sent <= operation.answered.unwrap());
     }
     assert_eq!(recording.failed(), 0);
+}
+
+#[tokio::test]
+async fn a_history_takes_the_operations_out_of_memory() {
+    const COUNT: u64 = 200;
+    let addr = serve(Router::new().route("/api/cache", any(async || "k:3"))).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("history");
+    let history = History::create(&path, "a test").unwrap();
+    for record in [Record::History(history.clone()), Record::Both(history.clone())] {
+        let streamed = matches!(record, Record::History(_));
+        let load = Load { record, ..load(addr, 2_000.0, 4, ETERNITY) };
+        let recording = load.start(first(COUNT, Planned::get("g", "k"))).finish().await;
+        let kept = if streamed { 0 } else { COUNT };
+        assert_eq!(recording.operations.len() as u64, kept);
+        let summary = recording.summary();
+        assert_eq!((summary.total, summary.counts["value"]), (COUNT, COUNT));
+        assert!(summary.latency.max > Duration::ZERO && summary.answered_per_second > 100.0);
+    }
+    // Failed ones stay: they are what a message shows.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = listener.local_addr().unwrap();
+    drop(listener);
+    let load = Load { record: Record::History(history.clone()), ..Load::new([nobody], 1e4) };
+    let recording = load.start(first(3, Planned::get("g", "k"))).finish().await;
+    assert_eq!((recording.failed(), recording.failures().count()), (3, 3));
+
+    history.finish().unwrap();
+    let lines: Vec<Line> = Reader::open(&path).unwrap().map(Result::unwrap).collect();
+    assert_eq!(lines.len() as u64, 2 * COUNT + 3);
+    let Line::Operation(entry) = &lines[0] else { panic!("{:?}", lines[0]) };
+    assert_eq!(entry.ended, Ended::Value(Value::Number(3)));
+    assert_eq!(entry.gateway, Some(addr));
+    assert!(entry.due <= entry.sent && Some(entry.sent) <= entry.answered);
 }
 
 #[tokio::test]

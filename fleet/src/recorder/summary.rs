@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use super::Recording;
+use super::Operation;
 
 /// The largest latency that is told apart, in microseconds; the client's deadline is far below.
 const MAX_MICROS: u64 = 120_000_000;
@@ -48,47 +48,75 @@ pub struct Summary {
     pub failures: BTreeMap<u64, u64>,
 }
 
-impl Summary {
-    pub(super) fn of(recording: &Recording) -> Self {
-        let mut summary = Self::default();
-        let mut latencies: Vec<Duration> = Vec::new();
-        let (mut first, mut last) = (Duration::MAX, Duration::ZERO);
-        for operation in &recording.operations {
-            summary.total += 1;
-            *summary.counts.entry(operation.outcome.label()).or_default() += 1;
-            if operation.outcome.failed() {
-                summary.failed += 1;
-                let second = operation.due.saturating_sub(recording.started).as_secs();
-                *summary.failures.entry(second).or_default() += 1;
+/// Operations added up one after the other, in a bounded space however many there are.
+#[derive(Debug, Clone)]
+pub(crate) struct Totals {
+    started: Duration,
+    summary: Summary,
+    answered: u64,
+    /// None if the bounds were no bounds; they are constants.
+    latencies: Option<Histogram<u64>>,
+    first: Duration,
+    last: Duration,
+}
+
+impl Totals {
+    /// Nothing yet, of a client that started then.
+    pub(crate) fn new(started: Duration) -> Self {
+        Self {
+            started,
+            summary: Summary::default(),
+            answered: 0,
+            latencies: Histogram::new_with_bounds(1, MAX_MICROS, DIGITS).ok(),
+            first: Duration::MAX,
+            last: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn add(&mut self, operation: &Operation) {
+        let summary = &mut self.summary;
+        summary.total += 1;
+        *summary.counts.entry(operation.outcome.label()).or_default() += 1;
+        if operation.outcome.failed() {
+            summary.failed += 1;
+            let second = operation.due.saturating_sub(self.started).as_secs();
+            *summary.failures.entry(second).or_default() += 1;
+        }
+        if let Some(latency) = operation.latency() {
+            self.answered += 1;
+            let micros = latency.as_micros().try_into().unwrap_or(MAX_MICROS);
+            if let Some(latencies) = &mut self.latencies {
+                latencies.saturating_record(micros);
             }
-            latencies.extend(operation.latency());
-            (first, last) = (first.min(operation.due), last.max(operation.due));
         }
-        let span = last.saturating_sub(first).as_secs_f64();
+        (self.first, self.last) = (self.first.min(operation.due), self.last.max(operation.due));
+    }
+
+    pub(crate) fn failed(&self) -> u64 {
+        self.summary.failed
+    }
+
+    /// What they add up to so far.
+    pub(crate) fn summary(&self) -> Summary {
+        let mut summary = self.summary.clone();
+        let span = self.last.saturating_sub(self.first).as_secs_f64();
         if span > 0.0 {
-            summary.answered_per_second = latencies.len() as f64 / span;
+            summary.answered_per_second = self.answered as f64 / span;
         }
-        summary.latency = Latency::of(&latencies);
+        summary.latency = self.latencies.as_ref().map(Latency::of).unwrap_or_default();
         summary
     }
 }
 
 impl Latency {
-    fn of(latencies: &[Duration]) -> Self {
-        // Both bounds are constants that the histogram takes; without one there is nothing to say.
-        let Ok(mut histogram) = Histogram::<u64>::new_with_bounds(1, MAX_MICROS, DIGITS) else {
-            return Self::default();
-        };
-        for latency in latencies {
-            histogram.saturating_record(latency.as_micros().try_into().unwrap_or(MAX_MICROS));
-        }
-        let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
+    fn of(latencies: &Histogram<u64>) -> Self {
+        let at = |quantile| Duration::from_micros(latencies.value_at_quantile(quantile));
         Self {
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
-            max: Duration::from_micros(histogram.max()),
+            max: Duration::from_micros(latencies.max()),
         }
     }
 }

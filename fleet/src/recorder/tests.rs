@@ -25,6 +25,7 @@ fn operation(due_ms: u64, answered_ms: Option<u64>, outcome: Outcome) -> Operati
         sent: Duration::from_millis(due_ms),
         answered: answered_ms.map(Duration::from_millis),
         outcome,
+        gateway: None,
     }
 }
 
@@ -75,7 +76,7 @@ fn a_recording_adds_up() {
     operations.push(operation(2_999, None, Outcome::NoAnswer));
     operations.push(operation(3_001, None, Outcome::Reset("x".into())));
     operations.push(operation(3_000, Some(3_010), refused(503, "no_nodes")));
-    let recording = Recording { started: Duration::from_secs(1), operations };
+    let recording = Recording { operations, ..Recording::new(Duration::from_secs(1)) };
 
     let summary = recording.summary();
     assert_eq!((summary.total, summary.failed, recording.failed()), (103, 3, 3));

@@ -117,6 +117,7 @@ fn wrong_and_older_values_are_told_from_right_ones() {
         sent: at(sent),
         answered: answered.map(at),
         outcome,
+        gateway: None,
     };
     let set = |n, sent, answered| {
         operation(Op::Set, &value("k", n), Outcome::Stored, sent, Some(answered))
