@@ -275,7 +275,8 @@ impl<S: Seat> Registrar<S> {
                 self.backoff.reset();
             }
             let wait = match &setback {
-                Setback::Damped(damped, _) => damped.wait,
+                // The clock may be set meanwhile: looked at again before long.
+                Setback::Damped(damped, _) => damped.wait.min(self.terms.lease_ttl),
                 _ => self.backoff.next(),
             };
             self.report(setback);

@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
-use common::discovery::{
-    Discovery, NodeId, NodeRecord, NodeState, Prober, Registration, RegistrationState, View,
-    WantedRing,
+use common::{
+    discovery::{
+        Discovery, NodeId, NodeRecord, NodeState, Prober, Registration, RegistrationState, View,
+        WantedRing,
+    },
+    topology::Topology,
 };
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -150,4 +153,26 @@ pub(crate) async fn until_seen(handle: &dyn Discovery, node: &NodeRecord) -> Arc
 
 pub(crate) fn ids(view: &View) -> Vec<&str> {
     view.members.keys().map(NodeId::as_str).collect()
+}
+
+/// Everything that is shown from now on.
+pub(crate) fn record_views(
+    mut views: watch::Receiver<Option<Arc<View>>>,
+) -> Arc<Mutex<Vec<Arc<View>>>> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            into.lock().unwrap().extend(views.borrow_and_update().clone());
+            if views.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    seen
+}
+
+/// The digest of the ring that follows from a view.
+pub(crate) fn digest(view: &View) -> u64 {
+    Topology::empty().next(view).epoch.digest
 }

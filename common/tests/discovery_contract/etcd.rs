@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use common::{
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     discovery::{Discovery, EtcdDiscovery, EtcdOptions, NodeId, WantedRing},
 };
 use etcd_client::{Client, PutOptions};
@@ -67,8 +67,15 @@ pub(crate) fn follow(
 }
 
 fn start(options: EtcdOptions, answering: &Answering) -> Arc<dyn Discovery> {
-    let (clock, prober) = (Arc::new(SystemClock), Arc::new(answering.clone()));
-    Arc::new(EtcdDiscovery::start(options, clock, prober).unwrap())
+    start_by(Arc::new(SystemClock), options, answering)
+}
+
+pub(crate) fn start_by(
+    clock: Arc<dyn Clock>,
+    options: EtcdOptions,
+    answering: &Answering,
+) -> Arc<dyn Discovery> {
+    Arc::new(EtcdDiscovery::start(options, clock, Arc::new(answering.clone())).unwrap())
 }
 
 pub(crate) fn key(id: &str) -> String {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use etcd_client::Client;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -79,6 +80,12 @@ impl EtcdServer {
             process.kill().unwrap();
             process.wait().unwrap();
         }
+    }
+
+    /// Lets it stand still, with its connections open, or go on.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(self.process.as_ref().unwrap());
+        kill_process(pid, signal).unwrap();
     }
 
     /// Starts it again with the data it has. Returns whether it serves.

@@ -1,8 +1,6 @@
 //! The contract, once for all backends. With a fixed list some faults can't happen; what the
 //! contract promises about the members is asserted all the same.
 
-use std::sync::{Arc, Mutex};
-
 use common::{
     discovery::{NodeState, RegistrationState, View, WantedRing},
     error::Code,
@@ -47,22 +45,6 @@ pub(crate) async fn a_later_handle_sees_what_was_and_what_comes<T: Backend>() {
     let seen = seen.lock().unwrap();
     assert!(seen.is_sorted_by_key(|view| view.as_of), "{seen:#?}");
     assert!(seen.iter().all(|view| view.generation == seen[0].generation));
-}
-
-fn record_views(
-    mut views: tokio::sync::watch::Receiver<Option<Arc<View>>>,
-) -> Arc<Mutex<Vec<Arc<View>>>> {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let into = Arc::clone(&seen);
-    tokio::spawn(async move {
-        loop {
-            into.lock().unwrap().extend(views.borrow_and_update().clone());
-            if views.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    seen
 }
 
 pub(crate) async fn a_lost_lease_is_replaced<T: Backend>() {

@@ -4,7 +4,7 @@
 //! record before others take note of it. Everybody else is shown the settled views. What has to
 //! be written to etcd for that is only asked for.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{sync::watch, time::Instant};
 
@@ -58,6 +58,14 @@ impl Publisher {
         self.views.borrow().clone()
     }
 
+    /// Whether those who are registered now are of the fleet that was shown last. A snapshot is of
+    /// any age: by that nobody can be told.
+    pub(super) fn is_same_fleet(&self, live: &BTreeMap<NodeId, NodeRecord>) -> bool {
+        let Some(last) = self.last() else { return false };
+        let is_member = |id| self.source != Source::Stored && last.members.contains_key(id);
+        live.keys().all(is_member)
+    }
+
     /// When to take the state again though nothing was heard.
     pub(super) fn decide_at(&self) -> Option<Instant> {
         self.decide_at
@@ -71,6 +79,10 @@ impl Publisher {
         if self.source == Source::Followed {
             self.source = Source::Interrupted;
         }
+        self.begin_with_snapshot();
+    }
+
+    fn begin_with_snapshot(&self) {
         if let Some(stored) = &self.stored
             && self.views.borrow().is_none()
         {
@@ -97,6 +109,7 @@ impl Publisher {
             }
             Decision::Carry { until, missing, members } => {
                 self.decide_at = Some(until);
+                self.begin_with_snapshot();
                 Some(ToCarry { members, missing })
             }
             Decision::Publish | Decision::Hold { .. } => {
