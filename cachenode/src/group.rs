@@ -6,6 +6,7 @@
 
 mod applied;
 mod critical;
+mod floor;
 mod generations;
 mod stats;
 mod tombstones;
@@ -29,6 +30,7 @@ pub use self::{
 };
 use self::{
     critical::{Critical, Stripe},
+    floor::Floors,
     stats::Counters,
 };
 use crate::{
@@ -38,6 +40,16 @@ use crate::{
 
 /// What is written while standing in for an unreachable owner lives no longer than this.
 pub const STAND_IN_TTL: Duration = Duration::from_secs(10);
+
+/// What a node does for a key whose owner neither the sender nor itself can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Partition {
+    /// It stands in: reads and writes go on, and the owner is told of the writes later.
+    #[default]
+    Available,
+    /// It refuses.
+    Strict,
+}
 
 /// What a group is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +66,8 @@ pub struct Definition {
     pub eviction: Eviction,
     /// The largest value in bytes.
     pub max_value: u64,
+    /// What to do for keys whose owner can't be reached.
+    pub partition: Partition,
     /// Where missing values come from.
     pub origin: OriginDefinition,
 }
@@ -68,6 +82,7 @@ impl Definition {
             idle: Duration::ZERO,
             eviction: Eviction::default(),
             max_value: 1 << 20,
+            partition: Partition::default(),
             origin: OriginDefinition::None,
         }
     }
@@ -92,6 +107,10 @@ impl Authority {
     /// The node stands in for an owner that can't be reached.
     pub fn stand_in(as_of: u64) -> Self {
         Self { as_of, ttl_cap: Some(STAND_IN_TTL) }
+    }
+
+    fn is_stand_in(self) -> bool {
+        self.ttl_cap.is_some()
     }
 }
 
@@ -143,6 +162,7 @@ pub struct Group {
     clock: Arc<dyn Clock>,
     hybrid: HybridClock,
     counters: Counters,
+    floors: Floors,
     /// When entries are next looked through for expired ones, in milliseconds.
     next_sweep_ms: AtomicU64,
     /// Nothing expires before this, in milliseconds, unless for want of use.
@@ -169,6 +189,7 @@ impl Group {
             clock,
             hybrid,
             counters: Counters::default(),
+            floors: Floors::default(),
             next_sweep_ms: AtomicU64::new(0),
             first_expiry_ms: AtomicU64::new(u64::MAX),
             definition,
@@ -207,10 +228,11 @@ impl Group {
         now: Duration,
         owned: impl FnOnce() -> Result<Authority, E>,
     ) -> Result<Found, E> {
+        self.follow_floors();
         let slot = self.slots.of(key);
         let there = self.store.get(slot, key);
         match there {
-            Some(entry) if !self.is_expired(&entry, now) => {
+            Some(entry) if !self.is_absent(&entry, now) => {
                 Ok(Found::Hit(self.hit(entry, most, now)))
             }
             None if self.origin.is_none() => {
@@ -244,7 +266,7 @@ impl Group {
         let stripe = self.critical.enter(slot);
         let before = self.store.get(slot, key);
         if let Some(entry) = &before {
-            if !self.is_expired(entry, now) {
+            if !self.is_absent(entry, now) {
                 return Ok(Found::Hit(self.hit(entry.clone(), most, now)));
             }
             self.store.remove_if(slot, &|held| held.is_of(key));
@@ -266,6 +288,7 @@ impl Group {
             version,
             stored: now,
             expires: self.expires(None, authority, now),
+            is_stand_in: authority.is_stand_in(),
             now,
         };
         // The operator chose the origin's values: one that is too large to keep is still answered.
@@ -277,8 +300,9 @@ impl Group {
         Ok(Found::Loaded(Item::new(entry, now)))
     }
 
-    fn is_expired(&self, entry: &Stored, now: Duration) -> bool {
-        entry.is_expired(now, self.definition.idle)
+    /// Whether an entry that is stored is not there for anybody: over, or below a floor.
+    fn is_absent(&self, entry: &Stored, now: Duration) -> bool {
+        entry.is_expired(now, self.definition.idle) || self.is_hidden(entry)
     }
 
     /// When an entry expires that asks for `ttl`, or for nothing.

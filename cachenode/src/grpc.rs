@@ -1,10 +1,16 @@
 //! The node's gRPC service: the Exchange stream, the simple calls, and what they share.
 
+mod away;
 mod codec;
+mod deferred;
 mod exchange;
+mod hints;
 mod operation;
 mod ownership;
+mod relay;
+mod rings;
 mod stale;
+mod steady;
 mod unary;
 
 use std::{sync::Arc, time::Duration};
@@ -15,7 +21,6 @@ use common::{
     discovery::NodeId,
     link::{Identity, frame::MAX_MESSAGE_BYTES},
     route::{Router, Shared},
-    topology::Topologies,
 };
 use proto::v1::{self, cache_server::Cache};
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,7 +28,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tower::service_fn;
 
-use crate::groups::Groups;
+use crate::{groups::Groups, metrics::NodeMetrics};
+
+pub(crate) use away::Away;
+pub(crate) use rings::Rings;
+pub(crate) use steady::{PULSE, Standstill, Steadiness};
 
 /// What the streams and calls of a node share.
 pub(crate) struct NodeService {
@@ -36,33 +45,38 @@ pub(crate) struct NodeService {
     pub(crate) started: Duration,
     /// The node has left the ring: new operations go elsewhere.
     pub(crate) leaving: CancellationToken,
-}
-
-impl NodeService {
-    fn topologies(&self) -> &Topologies {
-        &self.route.topologies
-    }
+    /// The changes of the ring.
+    pub(crate) rings: Rings,
+    /// What was done in the stead of other nodes.
+    pub(crate) away: Arc<Away>,
+    /// Whether this process has been running all the time.
+    pub(crate) steady: Steadiness,
+    pub(crate) metrics: NodeMetrics,
 }
 
 /// The service on one worker, with that worker's links to other nodes.
 pub(crate) struct CacheService {
     node: Arc<NodeService>,
-    router: Router,
+    router: Arc<Router>,
 }
 
 impl CacheService {
-    pub(crate) fn new(node: Arc<NodeService>, router: Router) -> Self {
+    pub(crate) fn new(node: Arc<NodeService>, router: Arc<Router>) -> Self {
         Self { node, router }
     }
 }
 
 /// `Exchange`, served with a codec that bounds what it decodes. To be put in front of what tonic
 /// generated for it.
-pub(crate) fn exchange_route(node: Arc<NodeService>) -> (&'static str, MethodRouter) {
+pub(crate) fn exchange_route(
+    node: Arc<NodeService>,
+    router: Arc<Router>,
+) -> (&'static str, MethodRouter) {
     let serve = move |request: axum::extract::Request| {
-        let node = Arc::clone(&node);
+        let (node, router) = (Arc::clone(&node), Arc::clone(&router));
         let stream = service_fn(move |request: Request<Streaming<v1::Batch>>| {
-            let answers = exchange::start(Arc::clone(&node), request.into_inner());
+            let answers =
+                exchange::start(Arc::clone(&node), Arc::clone(&router), request.into_inner());
             async { Ok::<_, Status>(Response::new(ReceiverStream::new(answers))) }
         });
         async move {
@@ -83,7 +97,8 @@ impl Cache for CacheService {
         &self,
         request: Request<Streaming<v1::Batch>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
-        let answers = exchange::start(Arc::clone(&self.node), request.into_inner());
+        let (node, router) = (Arc::clone(&self.node), Arc::clone(&self.router));
+        let answers = exchange::start(node, router, request.into_inner());
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 

@@ -1,15 +1,57 @@
-//! What a node counts of its groups, read off them when Prometheus asks.
+//! What a node counts: of its groups, read off them when Prometheus asks, and of what it does for
+//! and hears from other nodes.
 
 use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        gauge::ConstGauge,
+    },
     registry::Registry,
 };
 
 use crate::{group::GroupStats, groups::Groups};
+
+/// Counts what nodes do in each other's stead. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NodeMetrics {
+    pub(crate) relays: Counter,
+    pub(crate) relays_done: Counter,
+    pub(crate) relays_failed: Counter,
+    pub(crate) stand_ins: Counter,
+    pub(crate) hints_kept: Counter,
+    pub(crate) hints_delivered: Counter,
+    pub(crate) hints_dropped: Counter,
+    pub(crate) unsteady: Counter,
+    pub(crate) entries_dropped: Counter,
+}
+
+impl NodeMetrics {
+    /// Makes them visible.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let counters = [
+            (&self.relays, "ringway_relays", "Operations asked of an owner for somebody else"),
+            (&self.relays_done, "ringway_relays_done", "Relays that the owner answered"),
+            (&self.relays_failed, "ringway_relays_failed", "Owners that could not be asked"),
+            (&self.stand_ins, "ringway_stand_ins", "Operations done in an owner's stead"),
+            (&self.hints_kept, "ringway_hints_kept", "Hints of such writes kept for owners"),
+            (&self.hints_delivered, "ringway_hints_delivered", "Hints that owners have taken"),
+            (&self.hints_dropped, "ringway_hints_dropped", "Hints for nodes that are gone"),
+            (&self.unsteady, "ringway_unsteady", "Times this process stood still"),
+            (
+                &self.entries_dropped,
+                "ringway_entries_dropped",
+                "Entries dropped because others may have written their keys, about",
+            ),
+        ];
+        for (counter, name, help) in counters {
+            registry.register(name, help, counter.clone());
+        }
+    }
+}
 
 /// Collects the numbers of every group.
 pub(crate) struct GroupMetrics {

@@ -2,8 +2,10 @@
 
 mod build;
 mod definitions;
+mod hinting;
 mod leave;
 mod relinquish;
+mod steadying;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -68,6 +70,7 @@ impl Node {
         let registered =
             build::serve(settings, listeners, &service, lifecycle, &serving, following)?;
         let registration = Arc::new(discovery.register(record));
+        service.groups.iter().for_each(|group| group.follow_stint(registration.stint()));
         registered.follow(registration.state());
         build::mind_registration(lifecycle, registration.state());
         leave::when_stopped(lifecycle, serving, Arc::clone(&service), Arc::clone(&registration));

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use figment::value::{Dict, Value};
 
 pub use self::{
-    groups::{Eviction, GroupSettings, OriginSettings},
+    groups::{Eviction, GroupSettings, OriginSettings, Partition},
     keys::MAX_VALUE,
     problem::{ConfigError, Origin, Problem},
     reference::reference,

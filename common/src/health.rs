@@ -186,6 +186,12 @@ impl HealthTable {
         true
     }
 
+    /// The node made itself heard: no need to wait for a probe. True: that brought it back.
+    pub fn heard_of(&self, node: &NodeHealth) -> bool {
+        node.failures.store(0, Ordering::Relaxed);
+        node.ejected_at.swap(0, Ordering::AcqRel) != 0
+    }
+
     /// A probe was not answered: an ejected node stays away for longer.
     pub fn probe_failed(&self, node: &NodeHealth) {
         if !node.callable() {

@@ -19,7 +19,7 @@ mod task;
 
 use std::time::Duration;
 
-use proto::v1;
+use proto::v1::{self, op::Kind};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -63,6 +63,8 @@ pub struct Peer {
 pub struct Call {
     /// What is asked. The link fills in `try_ms` and `budget_ms`.
     pub request: v1::Request,
+    /// An operation that is no request, sent in its place.
+    pub other: Option<Box<Kind>>,
     /// The epoch by which the operation was routed.
     pub epoch: Epoch,
     /// The key's position on the ring: what identical reads are recognised by.
@@ -76,13 +78,19 @@ pub struct Call {
 impl Call {
     /// A question whether the node still answers.
     pub fn ping(epoch: Epoch, deadline: Instant) -> Self {
-        let request = v1::Request::default();
-        Self { request, epoch, position: 0, try_deadline: deadline, deadline }
+        Self::other(Kind::Ping(v1::Ping {}), epoch, deadline)
     }
 
-    /// A request without a verb asks for nothing but an answer.
-    fn is_ping(&self) -> bool {
-        self.request.verb == v1::Verb::Unspecified as i32
+    /// An operation that is no request.
+    pub fn other(kind: Kind, epoch: Epoch, deadline: Instant) -> Self {
+        let (request, other) = (v1::Request::default(), Some(Box::new(kind)));
+        Self { request, other, epoch, position: 0, try_deadline: deadline, deadline }
+    }
+
+    /// About how many bytes it takes in a batch.
+    fn weight(&self) -> usize {
+        let other = self.other.as_ref().map(|kind| frame::weight(kind));
+        other.unwrap_or_else(|| frame::request_weight(&self.request))
     }
 }
 
@@ -97,8 +105,14 @@ pub enum Answer {
     NotStarted(v1::not_started::Reason),
     /// It never left this process, or reached nobody: certainly not executed.
     Unsent(Unsent),
-    /// The stream broke after it had left: it may have been executed.
-    Lost,
+    /// The hints that a node keeps for this one.
+    Hints(v1::Hint),
+    /// The stream broke after it had left: it may have been executed, and if the node had said
+    /// that it takes longer (`pending`), it may yet be.
+    Lost {
+        /// Whether the node had said so.
+        pending: bool,
+    },
     /// No answer in time: it may have been, or be, executed.
     TimedOut,
 }
@@ -147,6 +161,6 @@ impl Link {
             }
         }
         // The task answers everything it takes; it goes without answering only with its runtime.
-        answered.await.unwrap_or(Answer::Lost)
+        answered.await.unwrap_or(Answer::Lost { pending: true })
     }
 }

@@ -10,6 +10,8 @@
 mod ask;
 mod attempt;
 mod budget;
+mod foreign;
+mod member;
 mod metrics;
 mod probe;
 mod wired;
@@ -28,18 +30,23 @@ use crate::{
     error::{Code, Error, Result},
     health::HealthTable,
     link::{Answer, Call, Identity, frame::MAX_VALUE_BYTES},
-    topology::Topologies,
+    topology::{Epoch, Topologies},
 };
 
 pub use ask::{Ask, Write, version_of};
 use attempt::{Errand, Next};
 pub use budget::RetryBudget;
+use foreign::Foreign;
+pub use member::{Handed, Member};
 pub use metrics::RouteMetrics;
 pub use probe::{Probed, probe_members};
 use wired::{Wired, Wiring};
 
 /// When a refused caller may come again.
 const COME_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often a request may hear that its key has moved.
+const MAX_MOVES: usize = 2;
 
 /// How persistently a router tries.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +71,7 @@ pub struct Shared {
     pub metrics: RouteMetrics,
     /// How persistently to try.
     pub persistence: Persistence,
+    foreign: Foreign,
 }
 
 impl Shared {
@@ -81,7 +89,17 @@ impl Shared {
             budget: RetryBudget::new(clock),
             metrics: RouteMetrics::default(),
             persistence,
+            foreign: Foreign::default(),
         }
+    }
+
+    /// Somebody goes by another generation of the cluster state, with which this process's can't
+    /// be compared: reads the state again, unless that was done a moment ago.
+    ///
+    /// # Errors
+    /// [`Code::NodeUnavailable`] when it can't be read.
+    pub async fn meet_generation(&self) -> Result<()> {
+        self.foreign.meet(&self.topologies).await
     }
 }
 
@@ -141,28 +159,40 @@ impl Router {
             return Err(Error::new(Code::TooLarge, text));
         }
         self.op_ids.name(&mut request);
-        let mut errand = Errand { request, position: 0, deadline, unknown: None };
+        let mut errand = Errand { request, position: 0, deadline, epoch: None, unknown: None };
         let mut wired = self.wired();
-        let mut rerouted = false;
+        let mut named = None;
+        let mut moves = 0;
         loop {
             let Errand { request, position, .. } = &mut errand;
             *position = wired.topology.ring.position(&request.group, &request.key);
-            match self.along_preference(&wired, &mut errand).await? {
-                Routed::Answered(reply, node) => {
-                    return Ok(Answered { reply, wired, node });
-                }
-                Routed::Moved(moved) if !rerouted => {
-                    rerouted = true;
-                    self.shared.metrics.moved.inc();
-                    let caught_up = self.catch_up(&moved, deadline).await;
-                    caught_up.map_err(|error| errand.give_up(error))?;
-                    wired = self.wired();
-                }
-                Routed::Moved(moved) => {
-                    let text = format!("the nodes do not agree yet that {} owns it", moved.owner);
-                    return Err(errand.give_up(Error::new(Code::NodeUnavailable, text)));
+            let routed = match named.take() {
+                Some(node) => self.at_named(&wired, node, &mut errand).await?,
+                None => self.along_preference(&wired, &mut errand).await?,
+            };
+            let moved = match routed {
+                Routed::Answered(reply, node) => return Ok(Answered { reply, wired, node }),
+                Routed::Moved(moved) => moved,
+            };
+            moves += 1;
+            if moves > MAX_MOVES {
+                return Err(errand.give_up(disagreement(&moved)));
+            }
+            self.shared.metrics.moved.inc();
+            let mut why = disagreement(&moved);
+            if moves == 1 {
+                match self.catch_up(&wired, &moved, deadline).await {
+                    Ok(()) => {
+                        wired = self.wired();
+                        continue;
+                    }
+                    Err(error) => why = error,
                 }
             }
+            // Whoever can't read the cluster state, or hears it twice, goes by what it was told.
+            let owner = member_named(&wired, &moved);
+            named = Some(owner.ok_or_else(|| errand.give_up(why))?);
+            errand.epoch = moved.epoch.as_ref().and_then(|epoch| Epoch::from_wire(epoch).ok());
         }
     }
 
@@ -184,17 +214,39 @@ impl Router {
         self.wiring.now(&self.shared.topologies, &self.shared.health)
     }
 
-    /// Makes sure that the topology is at least as new as the one by which a node refused.
-    async fn catch_up(&self, moved: &v1::Moved, deadline: Instant) -> Result<()> {
+    /// Makes sure that the topology is at least as new as the one by which a node refused. Where
+    /// the owner that it named is a member here too, that must not take longer than a try.
+    async fn catch_up(&self, wired: &Wired, moved: &v1::Moved, deadline: Instant) -> Result<()> {
         let Some(told) = &moved.epoch else { return Ok(()) };
         let known = self.shared.topologies.load().epoch;
+        let comparable = known.generation.as_bytes()[..] == told.generation;
         // When a ring changes many requests hear it at once; only the first has to read it.
-        if known.generation.as_bytes()[..] == told.generation && known.as_of >= told.as_of {
+        if comparable && known.as_of >= told.as_of {
             return Ok(());
         }
-        let late = || Error::new(Code::Timeout, "the new ring could not be read in time");
-        let caught_up = timeout_at(deadline, self.shared.topologies.catch_up(told.as_of)).await;
-        caught_up.map_err(|_| late())?.map(drop)
+        let reading = async {
+            if comparable {
+                self.shared.topologies.catch_up(told.as_of).await.map(drop)
+            } else {
+                self.shared.meet_generation().await
+            }
+        };
+        let patience = match member_named(wired, moved) {
+            Some(_) => deadline.min(Instant::now() + self.shared.persistence.try_timeout),
+            None => deadline,
+        };
+        let late = |_| Error::new(Code::Timeout, "the new ring could not be read in time");
+        timeout_at(patience, reading).await.map_err(late)?
+    }
+
+    /// Asks the owner that another node named, and nobody else.
+    async fn at_named(&self, wired: &Wired, node: usize, errand: &mut Errand) -> Result<Routed> {
+        errand.request.stand_in = false;
+        match self.try_node(wired, node, errand).await {
+            Next::Return(result) => Ok(Routed::Answered(errand.settle(result)?, node)),
+            Next::Reroute(moved) => Ok(Routed::Moved(moved)),
+            Next::Elsewhere(error) => Err(errand.give_up(error)),
+        }
     }
 
     async fn along_preference(&self, wired: &Wired, errand: &mut Errand) -> Result<Routed> {
@@ -231,6 +283,16 @@ impl Router {
         counter.inc();
         granted
     }
+}
+
+/// The index of the owner that a node named.
+fn member_named(wired: &Wired, moved: &v1::Moved) -> Option<usize> {
+    wired.topology.index_of(&moved.owner.parse().ok()?)
+}
+
+fn disagreement(moved: &v1::Moved) -> Error {
+    let text = format!("the nodes do not agree yet that {} owns it", moved.owner);
+    Error::new(Code::NodeUnavailable, text)
 }
 
 enum Routed {

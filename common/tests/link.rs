@@ -36,7 +36,14 @@ fn call(verb: v1::Verb, key: &str) -> Call {
         key: key.to_owned(),
         ..Default::default()
     };
-    Call { request, epoch: Epoch::default(), position: 7, try_deadline: deadline, deadline }
+    Call {
+        request,
+        other: None,
+        epoch: Epoch::default(),
+        position: 7,
+        try_deadline: deadline,
+        deadline,
+    }
 }
 
 fn get(key: &str) -> Call {

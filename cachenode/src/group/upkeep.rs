@@ -1,13 +1,12 @@
 //! What has to happen in a group from time to time, though nobody asks for it.
 //!
-//! Expired entries are never answered, whether they are swept or not; sweeping gives their memory
+//! Entries that are expired or below a floor are never answered, whether they are swept or not; sweeping gives their memory
 //! back before eviction would. The store can only be walked as a whole (about half a microsecond
 //! an entry), so a sweep happens seldom and only when something can have expired.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::Group;
-use crate::store::Stored;
 
 /// How long a group is left alone after a sweep that found everything.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -19,25 +18,13 @@ impl Group {
     /// Settles the store's accounts, forgets what need not be remembered any more, and removes
     /// expired entries. To be called every second or so, outside the workers.
     pub fn maintain(&self) {
+        self.follow_floors();
         let now = self.clock.monotonic();
         self.critical.tidy(now);
         if self.sweep_is_due(now) {
             self.sweep(now);
         }
         self.store.run_pending();
-    }
-
-    /// Removes the entries of keys that are not this node's (any more): after a change of the ring
-    /// others write them, and what is kept here could come back as an old value. How many it
-    /// removed. Walks the whole group: not for a worker.
-    pub fn relinquish(&self, is_ours: impl Fn(&str) -> bool) -> usize {
-        let is_foreign = |entry: &Stored| !is_ours(entry.key());
-        let slots = self.store.pick(&mut |entry| is_foreign(entry), usize::MAX);
-        let remove = |slot: &&u64| {
-            let _section = self.critical.enter(**slot);
-            self.store.remove_if(**slot, &is_foreign)
-        };
-        slots.iter().filter(remove).count()
     }
 
     /// Notes when an entry is going to expire.
@@ -62,18 +49,18 @@ impl Group {
         let mut first = None;
         let expired = self.store.pick(
             &mut |entry| {
-                let is_expired = self.is_expired(entry, now);
-                if !is_expired {
+                let is_absent = self.is_absent(entry, now);
+                if !is_absent {
                     let at_ms = entry.expires_at(Duration::ZERO);
                     first = [first, at_ms].into_iter().flatten().min();
                 }
-                is_expired
+                is_absent
             },
             SWEEP_LIMIT,
         );
         for &slot in &expired {
             let _section = self.critical.enter(slot);
-            self.store.remove_if(slot, &|entry| self.is_expired(entry, now));
+            self.store.remove_if(slot, &|entry| self.is_absent(entry, now));
         }
         if expired.len() < SWEEP_LIMIT {
             self.expect_expiry(first);

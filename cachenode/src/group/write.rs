@@ -108,6 +108,7 @@ impl Group {
             version: Version::default(),
             stored: Duration::ZERO,
             expires: None,
+            is_stand_in: false,
             now: Duration::ZERO,
         };
         self.check(&entry)?;
@@ -121,6 +122,7 @@ impl Group {
                 now,
             );
             entry.expires = self.expires(ttl, change.authority, now);
+            entry.is_stand_in = change.authority.is_stand_in();
             (entry.stored, entry.now) = (now, now);
             self.keep(change.slot, &Stored::new(&entry), change.before.is_some());
             self.counters.sets.add();
@@ -168,6 +170,7 @@ impl Group {
             version,
             stored: now.saturating_sub(age),
             expires: ttl_left.map(|left| now.saturating_add(left)),
+            is_stand_in: false,
             now,
         };
         // An expired entry counts as long as it is there: it is still the newest that is known.
@@ -178,6 +181,26 @@ impl Group {
         }
         self.keep(slot, &Stored::new(&entry), before.is_some());
         true
+    }
+
+    /// Forgets what is known of a key's value, because it was written elsewhere meanwhile: removes
+    /// the entry, whatever it is, and lets nothing older come back. Whether there was one.
+    pub fn forget(&self, key: &str, as_of: u64) -> bool {
+        let slot = self.slots.of(key);
+        let mut stripe = self.critical.enter(slot);
+        let now = self.clock.monotonic();
+        let before = self.store.get(slot, key);
+        let authority = Authority::owner(as_of);
+        let version = self.next_version(&stripe, slot, authority, before.as_ref(), now);
+        stripe.tombstones.bury(slot, version, now);
+        self.store.remove_if(slot, &|entry| entry.is_of(key))
+    }
+
+    /// Removes what was stored under a key while standing in for its owner.
+    pub fn drop_stand_in(&self, key: &str) {
+        let slot = self.slots.of(key);
+        let _section = self.critical.enter(slot);
+        self.store.remove_if(slot, &|entry| entry.is_stand_in() && entry.is_of(key));
     }
 
     /// The frame of a change: what comes before and after it in the critical section.
@@ -191,13 +214,14 @@ impl Group {
     ) -> Result<Applied, E> {
         let slot = self.slots.of(key);
         let mut stripe = self.critical.enter(slot);
+        self.follow_floors();
         let now = self.clock.monotonic();
         let answer = match stripe.answers.find(op, now) {
             Some(answer) => answer,
             None => {
                 let authority = owned()?;
                 let before = self.store.get(slot, key);
-                let live = before.as_ref().filter(|entry| !self.is_expired(entry, now));
+                let live = before.as_ref().filter(|entry| !self.is_absent(entry, now));
                 let there = live.map(Stored::version);
                 let answer = if condition.holds(there) {
                     apply(Change { slot, authority, now, before, there }, &mut stripe)

@@ -8,20 +8,21 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use common::{
+    discovery::NodeId,
     error::{Code, Error},
     link::frame::{self, MAX_BATCH_BYTES, MAX_BATCH_OPS},
+    route::Router,
 };
-use proto::v1::{self, op::Kind};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout},
-};
+use proto::v1::{self, not_started::Reason, op::Kind};
+use tokio::{sync::mpsc, time::timeout};
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
 use super::{
     NodeService,
-    operation::{Behind, Moment, Sender as OpSender, execute},
+    deferred::Deferred,
+    operation::{Later, Moment, Sender as OpSender, execute, not_started, unsupported},
+    relay,
     stale::MailAge,
 };
 
@@ -43,11 +44,12 @@ type Outbound = mpsc::Sender<Result<v1::Batch, Status>>;
 /// Starts serving a stream; the receiver is what goes back to the peer.
 pub(super) fn start(
     node: Arc<NodeService>,
+    router: Arc<Router>,
     inbound: Streaming<v1::Batch>,
 ) -> mpsc::Receiver<Result<v1::Batch, Status>> {
     let (outbound, receiver) = mpsc::channel(WRITE_AHEAD);
     tokio::spawn(async move {
-        if let Err(status) = serve(node, inbound, &outbound).await {
+        if let Err(status) = serve(node, router, inbound, &outbound).await {
             // The peer may be gone already; then nobody needs to be told.
             let _ = outbound.try_send(Err(status));
         }
@@ -57,6 +59,7 @@ pub(super) fn start(
 
 async fn serve(
     node: Arc<NodeService>,
+    router: Arc<Router>,
     mut inbound: Streaming<v1::Batch>,
     outbound: &Outbound,
 ) -> Result<(), Status> {
@@ -68,16 +71,32 @@ async fn serve(
         .map_err(|error| Status::failed_precondition(error.to_string()))?;
     let lane = hello.map_or(v1::Lane::Small, v1::Hello::lane);
     let (deferred, answers) = mpsc::channel(MAX_DEFERRED);
-    let mut stream =
-        Stream { node, lane, mail: MailAge::default(), waiting: Waiting::default(), deferred };
+    let mut stream = Stream {
+        node,
+        router,
+        lane,
+        peer: hello.and_then(node_of),
+        mail: MailAge::default(),
+        waiting: Waiting::default(),
+        deferred,
+    };
     stream.hello(outbound)?;
     stream.receive(first.unwrap_or_default());
     stream.pump(inbound, outbound, answers).await
 }
 
+/// Who opened a stream, if that is a node.
+fn node_of(hello: &v1::Hello) -> Option<(NodeId, Uuid)> {
+    let id = hello.id.parse().ok()?;
+    (hello.role() == v1::Role::Node).then(|| (id, frame::uuid_of(&hello.instance)))
+}
+
 struct Stream {
     node: Arc<NodeService>,
+    /// This worker's links to other nodes.
+    router: Arc<Router>,
     lane: v1::Lane,
+    peer: Option<(NodeId, Uuid)>,
     mail: MailAge,
     waiting: Waiting,
     deferred: mpsc::Sender<v1::Op>,
@@ -86,7 +105,7 @@ struct Stream {
 impl Stream {
     fn hello(&self, outbound: &Outbound) -> Result<(), Status> {
         let node = &self.node;
-        let epoch = node.topologies().load().epoch;
+        let epoch = node.topology().epoch;
         let hello = frame::hello(&node.identity, Uuid::nil(), self.lane, Some(&epoch));
         let batch = v1::Batch { hello: Some(hello), ..self.batch(Vec::new()) };
         outbound.try_send(Ok(batch)).map_err(|_| Status::cancelled("the peer is gone"))
@@ -153,7 +172,15 @@ impl Stream {
         let age = self.mail.of(&batch);
         let epoch = batch.epoch.unwrap_or_default();
         let moment = Moment::of(&self.node);
-        let sender = OpSender { epoch: &epoch, age, lane: self.lane, moment: &moment };
+        let sender = OpSender {
+            epoch: &epoch,
+            age,
+            lane: self.lane,
+            moment: &moment,
+            pending: false,
+            met: false,
+            stands_in_for: None,
+        };
         for v1::Op { id, kind } in batch.ops {
             let answer = match kind {
                 Some(Kind::Request(_)) if self.waiting.is_crowded() => Some(overloaded()),
@@ -161,7 +188,11 @@ impl Stream {
                 Some(Kind::Ping(_)) => Some(Kind::Pong(v1::Pong { draining: moment.leaving })),
                 // What was not deferred is done by now, and what was will not take long.
                 Some(Kind::Cancel(_)) => None,
-                _ => Some(Kind::Reply(super::operation::unsupported("operation"))),
+                Some(Kind::Hint(hint)) if self.peer.is_some() => {
+                    Some(Kind::Reply(self.node.take_hints(&hint)))
+                }
+                Some(Kind::HintsWanted(_)) => Some(self.hints()),
+                _ => Some(Kind::Reply(unsupported("operation"))),
             };
             if let Some(kind) = answer {
                 self.waiting.push(v1::Op { id, kind: Some(kind) });
@@ -169,37 +200,44 @@ impl Stream {
         }
     }
 
+    /// The hints for the node that opened this stream, which stood still.
+    fn hints(&self) -> Kind {
+        let Some((id, instance)) = &self.peer else {
+            return Kind::Reply(unsupported("operation"));
+        };
+        Kind::Hint(self.node.hints_for(&self.router, id, *instance))
+    }
+
     /// Does a request; `None`: it will answer later.
     fn request(&self, id: u64, request: v1::Request, sender: &OpSender<'_>) -> Option<Kind> {
         match execute(&self.node, &request, sender) {
             Ok(kind) => Some(kind),
-            Err(Behind) => self.defer(id, request, sender),
+            Err(Later::PassedOver) => {
+                let at_once = relay::at_once(&self.node, &self.router, &request, sender);
+                at_once.or_else(|| self.defer(id, request, sender, Later::PassedOver))
+            }
+            Err(why) => self.defer(id, request, sender, why),
         }
     }
 
-    /// This node's ring is behind the sender's: catch up, then do the request. A reader hears
-    /// that it takes longer; a write is given up when its try is over, as its sender does.
-    fn defer(&self, id: u64, request: v1::Request, sender: &OpSender<'_>) -> Option<Kind> {
-        let refusal = || super::operation::not_started(v1::not_started::Reason::CatchingUp);
-        let Ok(permit) = self.deferred.clone().try_reserve_owned() else { return Some(refusal()) };
-        let is_read = request.verb() == v1::Verb::Get;
-        let patience = if is_read { request.budget_ms } else { request.try_ms };
-        let patience = Duration::from_millis(patience.into()).saturating_sub(sender.age);
-        let node = Arc::clone(&self.node);
-        let (epoch, age, lane) = (sender.epoch.clone(), sender.age, sender.lane);
-        let arrived = Instant::now();
+    /// Does a request in a task of its own. Whoever is to wait for longer than its try hears that.
+    fn defer(
+        &self,
+        id: u64,
+        request: v1::Request,
+        sender: &OpSender<'_>,
+        why: Later,
+    ) -> Option<Kind> {
+        let Ok(permit) = self.deferred.clone().try_reserve_owned() else {
+            return Some(not_started(Reason::Overloaded));
+        };
+        let deferred = Deferred::new(&self.node, &self.router, request, sender, &why);
+        let pending = deferred.pending;
         tokio::spawn(async move {
-            let caught_up = timeout(patience, node.topologies().catch_up(epoch.as_of)).await;
-            let moment = Moment::of(&node);
-            let age = age + arrived.elapsed();
-            let sender = OpSender { epoch: &epoch, age, lane, moment: &moment };
-            let kind = match caught_up {
-                Ok(Ok(_)) => execute(&node, &request, &sender).unwrap_or_else(|Behind| refusal()),
-                _ => refusal(),
-            };
+            let kind = deferred.run(why).await;
             permit.send(v1::Op { id, kind: Some(kind) });
         });
-        is_read.then_some(Kind::Pending(v1::Pending {}))
+        pending.then_some(Kind::Pending(v1::Pending {}))
     }
 
     fn flush(&mut self, outbound: &Outbound) {
@@ -212,7 +250,7 @@ impl Stream {
 
     fn batch(&self, ops: Vec<v1::Op>) -> v1::Batch {
         let stamp_us = self.node.clock.monotonic().as_micros() as u64;
-        let epoch = Some(self.node.topologies().load().epoch.to_wire());
+        let epoch = Some(self.node.topology().epoch.to_wire());
         v1::Batch { hello: None, epoch, stamp_us, ops }
     }
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{
+    discovery::NodeRecord,
     entry::Version,
     error::{Code, Error, Result},
     key::{GroupName, Key},
@@ -16,7 +17,7 @@ use super::{
     NodeService,
     ownership::{Refusal, Standing, judge},
 };
-use crate::group::{Authority, Condition, Delete, Found, Group, Item, OpId, Write};
+use crate::group::{Authority, Condition, Delete, Found, Group, Item, OpId, Partition, Write};
 
 /// Who sent an operation, and what is known of its way.
 pub(super) struct Sender<'a> {
@@ -25,27 +26,51 @@ pub(super) struct Sender<'a> {
     pub(super) age: Duration,
     pub(super) lane: Lane,
     pub(super) moment: &'a Moment,
+    /// It has heard that this takes longer, and waits for its whole budget.
+    pub(super) pending: bool,
+    /// Its generation is another one, and this node has read the cluster state because of that.
+    pub(super) met: bool,
+    /// The owner that could not be reached from here either.
+    pub(super) stands_in_for: Option<&'a NodeRecord>,
+}
+
+impl Sender<'_> {
+    /// How long a request of its waits for this node.
+    fn patience(&self, request: &v1::Request) -> Duration {
+        let is_patient = self.pending || request.verb() == v1::Verb::Get;
+        Duration::from_millis(if is_patient { request.budget_ms } else { request.try_ms }.into())
+    }
 }
 
 /// What holds for all operations of a batch: looked up once, as each look costs its share.
 pub(super) struct Moment {
     topology: Arc<Topology>,
     now: Duration,
+    is_steady: bool,
     pub(super) leaving: bool,
 }
 
 impl Moment {
     pub(super) fn of(node: &NodeService) -> Self {
-        Self {
-            topology: node.topologies().load(),
-            now: node.clock.monotonic(),
-            leaving: node.leaving.is_cancelled(),
-        }
+        let (now, leaving) = (node.clock.monotonic(), node.leaving.is_cancelled());
+        // A node that has left does nothing any more, steady or not, and its pulse has ended.
+        let is_steady = leaving || node.steady.is_steady(now);
+        Self { topology: node.topology(), now, is_steady, leaving }
     }
 }
 
-/// The sender's ring is newer: catch up and do the operation again.
-pub(super) struct Behind;
+/// Why an operation can't be done at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Later {
+    /// The sender's ring is newer: catch up first.
+    Behind,
+    /// The sender's ring is of another generation: read the cluster state again first.
+    Foreign,
+    /// This node stood still: ask the others first.
+    Unsteady,
+    /// The sender passes over the owner: ask the owner first.
+    PassedOver,
+}
 
 /// The answer to something this version does not know.
 pub(super) fn unsupported(what: &'static str) -> v1::Reply {
@@ -62,18 +87,16 @@ pub(super) fn execute(
     node: &NodeService,
     request: &v1::Request,
     sender: &Sender<'_>,
-) -> std::result::Result<Kind, Behind> {
-    let is_read = request.verb() == v1::Verb::Get;
-    let patience = if is_read { request.budget_ms } else { request.try_ms };
-    if sender.age > Duration::from_millis(patience.into()) {
+) -> std::result::Result<Kind, Later> {
+    if sender.age > sender.patience(request) {
         return Ok(not_started(Reason::Expired));
     }
-    match apply(node, request, sender) {
+    match apply_steadily(node, request, sender) {
         Ok(reply) => Ok(Kind::Reply(reply)),
         Err(Failure::Error(error)) => Ok(Kind::Reply(error.to_reply())),
         Err(Failure::Refused(Refusal::Moved(moved))) => Ok(Kind::Moved(moved)),
         Err(Failure::Refused(Refusal::NotStarted(reason))) => Ok(not_started(reason)),
-        Err(Failure::Refused(Refusal::Behind)) => Err(Behind),
+        Err(Failure::Refused(Refusal::Later(later))) => Err(later),
     }
 }
 
@@ -98,8 +121,20 @@ impl From<Refusal> for Failure {
     }
 }
 
+/// As [`execute`], for who can take the failure itself.
+pub(super) fn apply_steadily(
+    node: &NodeService,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> std::result::Result<v1::Reply, Failure> {
+    if !sender.moment.is_steady {
+        return Err(Refusal::Later(Later::Unsteady).into());
+    }
+    apply(node, request, sender)
+}
+
 /// Does one operation on this node, whoever asks.
-pub(super) fn apply(
+fn apply(
     node: &NodeService,
     request: &v1::Request,
     sender: &Sender<'_>,
@@ -125,15 +160,21 @@ fn authority(
     sender: &Sender<'_>,
 ) -> std::result::Result<Authority, Failure> {
     let as_of = topology.epoch.as_of;
-    let standing = judge(topology, &node.id, sender.epoch, request)?;
+    let standing = judge(topology, &node.id, sender.epoch, request, sender.met)?;
     // A node that has left says who owns the key now; where that is not known yet, others may.
     if sender.moment.leaving {
         return Err(Refusal::NotStarted(Reason::Draining).into());
     }
-    Ok(match standing {
-        Standing::Owner => Authority::owner(as_of),
-        Standing::StandIn => Authority::stand_in(as_of),
-    })
+    match (standing, sender.stands_in_for) {
+        (Standing::Owner, _) => Ok(Authority::owner(as_of)),
+        (Standing::PassedOver, None) => Err(Refusal::Later(Later::PassedOver).into()),
+        (Standing::PassedOver, Some(asked)) => {
+            let owner = topology.owner(&request.group, &request.key).map(|(owner, _)| owner);
+            let is_the_same = owner.is_some_and(|owner| topology.member(owner).id == asked.id);
+            let moved_on = || Refusal::NotStarted(Reason::CatchingUp).into();
+            is_the_same.then(|| Authority::stand_in(as_of)).ok_or_else(moved_on)
+        }
+    }
 }
 
 /// The same for a change, asked when it applies: the key may have another owner by then.
@@ -142,7 +183,16 @@ fn authority_now(
     request: &v1::Request,
     sender: &Sender<'_>,
 ) -> std::result::Result<Authority, Failure> {
-    authority(node, &node.topologies().load(), request, sender)
+    // A process that is stopped in the middle of a batch may be woken up right here.
+    if !sender.moment.leaving && !node.steady.is_steady_now() {
+        return Err(Refusal::Later(Later::Unsteady).into());
+    }
+    authority(node, &node.topology(), request, sender)
+}
+
+/// What a group does when a key's owner can't be reached.
+pub(super) fn partition_of(group: &Group) -> Partition {
+    group.definition().partition
 }
 
 fn get(
@@ -154,7 +204,13 @@ fn get(
     let Moment { topology, now, .. } = sender.moment;
     let allowed = authority(node, topology, request, sender)?;
     let most = if sender.lane == Lane::Small { BULK_OVER } else { usize::MAX };
-    let found = group.get_up_to(most, &request.key, *now, || Ok::<_, Failure>(allowed))?;
+    let loading = || {
+        if let Some(owner) = sender.stands_in_for {
+            node.away.hold(owner, &request.group, &request.key);
+        }
+        Ok::<_, Failure>(allowed)
+    };
+    let found = group.get_up_to(most, &request.key, *now, loading)?;
     let (item, source) = match found {
         Found::Hit(item) => (item, v1::Source::Hit),
         Found::Loaded(item) => (item, v1::Source::Loaded),

@@ -3,13 +3,15 @@
 use common::{discovery::NodeId, topology::Topology};
 use proto::v1::{self, Moved, not_started::Reason};
 
+use super::operation::Later;
+
 /// As what a node does an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// The key is its own.
     Owner,
-    /// The sender could not reach the owner.
-    StandIn,
+    /// The key is another node's, which the sender could not reach.
+    PassedOver,
 }
 
 /// Why it does not.
@@ -17,8 +19,8 @@ pub(crate) enum Standing {
 pub(crate) enum Refusal {
     /// The key belongs to another node.
     Moved(Moved),
-    /// The sender knows a newer ring: this node has to catch up first.
-    Behind,
+    /// Something has to happen first.
+    Later(Later),
     /// It takes no operations at present.
     NotStarted(Reason),
 }
@@ -29,26 +31,35 @@ pub(crate) fn judge(
     own: &NodeId,
     sender: &v1::Epoch,
     request: &v1::Request,
+    met: bool,
 ) -> Result<Standing, Refusal> {
+    let owner = || {
+        let (index, _) = topology.owner(&request.group, &request.key)?;
+        Some(&topology.member(index).id)
+    };
     // Same ring: the sender computed the same owner, and says so when this is not it.
     if sender.digest == topology.epoch.digest {
-        return Ok(if request.stand_in { Standing::StandIn } else { Standing::Owner });
+        let passed_over = request.stand_in && owner() != Some(own);
+        return Ok(if passed_over { Standing::PassedOver } else { Standing::Owner });
     }
     let ours = &topology.epoch;
     let comparable = ours.generation.as_bytes()[..] == sender.generation[..];
-    // Whoever has seen less catches up before it answers, whatever its own ring says.
+    // Whoever has seen less catches up before it answers, whatever its own ring says; who can't
+    // tell looks again, once.
     if comparable && ours.as_of < sender.as_of {
-        return Err(Refusal::Behind);
+        return Err(Refusal::Later(Later::Behind));
     }
-    let owner = topology.owner(&request.group, &request.key).map(|(owner, _)| owner);
-    let owner = owner.map(|index| &topology.member(index).id);
+    if !comparable && !met {
+        return Err(Refusal::Later(Later::Foreign));
+    }
+    let owner = owner();
     if owner == Some(own) {
         return Ok(Standing::Owner);
     }
-    // A stand-in serves only who routes by the same ring: by a newer one another node may be the
-    // owner, alive and with a newer value. Other generations can't be compared.
+    // By a newer ring another node may be the owner, alive and well: the sender has to ask it
+    // itself. Other generations can't be compared, so it is asked from here.
     if request.stand_in && !comparable {
-        return Ok(Standing::StandIn);
+        return Ok(Standing::PassedOver);
     }
     match owner {
         Some(owner) => {
@@ -108,7 +119,7 @@ mod tests {
         own: &str,
         stand_in: bool,
     ) -> Result<Standing, Refusal> {
-        judge(ours, &own.parse().unwrap(), &theirs.epoch.to_wire(), &request(stand_in))
+        judge(ours, &own.parse().unwrap(), &theirs.epoch.to_wire(), &request(stand_in), false)
     }
 
     #[test]
@@ -116,15 +127,18 @@ mod tests {
         let ring = topology(5, &["a", "b"]);
         for id in ["a", "b"] {
             assert_eq!(judged(&ring, &ring, id, false), Ok(Standing::Owner));
-            assert_eq!(judged(&ring, &ring, id, true), Ok(Standing::StandIn));
         }
+        let owner = ring.member(ring.owner("g", "k").unwrap().0).id.to_string();
+        let other = if owner == "a" { "b" } else { "a" };
+        assert_eq!(judged(&ring, &ring, other, true), Ok(Standing::PassedOver));
+        assert_eq!(judged(&ring, &ring, &owner, true), Ok(Standing::Owner), "not passed over");
     }
 
     #[test]
     fn who_has_seen_less_catches_up_even_as_the_owner() {
         let (old, new) = (topology(5, &["a"]), topology(6, &["a", "b"]));
         for stand_in in [false, true] {
-            assert_eq!(judged(&old, &new, "a", stand_in), Err(Refusal::Behind));
+            assert_eq!(judged(&old, &new, "a", stand_in), Err(Refusal::Later(Later::Behind)));
         }
     }
 
@@ -144,8 +158,12 @@ mod tests {
     fn other_generations_can_not_be_compared() {
         let ours = topology(5, &["b"]);
         let theirs = v1::Epoch { as_of: 99, ..v1::Epoch::default() };
-        let judged = |stand_in| judge(&ours, &"a".parse().unwrap(), &theirs, &request(stand_in));
-        assert_eq!(judged(true), Ok(Standing::StandIn));
-        assert!(matches!(judged(false), Err(Refusal::Moved(_))));
+        let judged =
+            |stand_in, met| judge(&ours, &"a".parse().unwrap(), &theirs, &request(stand_in), met);
+        for stand_in in [false, true] {
+            assert_eq!(judged(stand_in, false), Err(Refusal::Later(Later::Foreign)));
+        }
+        assert_eq!(judged(true, true), Ok(Standing::PassedOver));
+        assert!(matches!(judged(false, true), Err(Refusal::Moved(_))));
     }
 }

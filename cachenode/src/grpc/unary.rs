@@ -16,7 +16,7 @@ use crate::group::Group;
 
 use super::{
     CacheService, NodeService,
-    operation::{Failure, Moment, Sender, apply},
+    operation::{Failure, Moment, Sender, apply_steadily},
 };
 
 /// How long a call may take when its caller did not say (a shorter `grpc-timeout` cuts it short).
@@ -66,19 +66,28 @@ pub(super) async fn delete(
 /// Here if the key is this node's, else at its owner. The text is who answered.
 async fn answer(service: &CacheService, ask: Ask) -> Result<(v1::Reply, String)> {
     let node = &service.node;
-    let topology = node.topologies().load();
+    let topology = node.topology();
     let request = ask.request();
     let owner = topology.owner(&request.group, &request.key).map(|(owner, _)| owner);
     if owner.is_some_and(|owner| topology.member(owner).id == node.id) {
         let epoch = topology.epoch.to_wire();
         let (moment, age) = (Moment::of(node), Duration::ZERO);
-        let sender = Sender { epoch: &epoch, age, lane: Lane::Bulk, moment: &moment };
-        match apply(node, request, &sender) {
+        let sender = Sender {
+            epoch: &epoch,
+            age,
+            lane: Lane::Bulk,
+            moment: &moment,
+            pending: true,
+            met: true,
+            stands_in_for: None,
+        };
+        match apply_steadily(node, request, &sender) {
             Ok(reply) => {
                 return Error::from_reply(&reply).map_or(Ok((reply, node.id.to_string())), Err);
             }
             Err(Failure::Error(error)) => return Err(error),
-            // The ring has just changed: the router sees the new one.
+            // The ring has just changed: the router sees the new one. Or this node stood still: it
+            // asks itself, and waits for that.
             Err(Failure::Refused(_)) => {}
         }
     }
@@ -95,7 +104,7 @@ pub(super) fn stats(node: &NodeService) -> v1::StatsResponse {
     v1::StatsResponse {
         node_id: node.id.to_string(),
         instance: wire_uuid(node.identity.instance),
-        epoch: Some(node.topologies().load().epoch.to_wire()),
+        epoch: Some(node.topology().epoch.to_wire()),
         uptime_ms: node.clock.monotonic().saturating_sub(node.started).as_millis() as u64,
         groups: node.groups.iter().map(|group| group_stats(group)).collect(),
         draining: node.leaving.is_cancelled(),

@@ -25,12 +25,12 @@ use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use uuid::Uuid;
 
-use super::{StartError, definitions, relinquish};
+use super::{StartError, definitions, hinting, relinquish, steadying};
 use crate::{
     groups::Groups,
-    grpc::{CacheService, NodeService, exchange_route},
+    grpc::{Away, CacheService, NodeService, Rings, Steadiness, exchange_route},
     http::{self, Registered},
-    metrics::GroupMetrics,
+    metrics::{GroupMetrics, NodeMetrics},
 };
 
 /// How a node reaches others on behalf of a simple client: like a gateway by default.
@@ -115,14 +115,19 @@ pub(super) fn service(
     let topologies = topology::follow(Arc::clone(discovery), lifecycle.tracker(), following);
     let groups = definitions::groups(settings, &clock)?;
     let route = Shared::new(identity.clone(), topologies, PERSISTENCE, Arc::clone(&clock));
+    let metrics = NodeMetrics::default();
     Ok(Arc::new(NodeService {
         id: record.id.clone(),
         identity,
         groups,
         route: Arc::new(route),
         started: clock.monotonic(),
+        steady: Steadiness::new(Arc::clone(&clock)),
         clock,
         leaving: CancellationToken::new(),
+        rings: Rings::new(),
+        away: Away::new(metrics.clone()),
+        metrics,
     }))
 }
 
@@ -144,13 +149,14 @@ pub(super) fn serve(
     let families = ServeFamilies::register(metrics.registry());
     service.route.metrics.register(metrics.registry());
     service.route.health.register(metrics.registry());
+    service.metrics.register(metrics.registry());
     GroupMetrics::register(metrics.registry(), &service.groups);
     let limits = Limits { max_connections: settings.node.max_connections, ..Limits::default() };
     let registered = Registered::new(service.leaving.clone());
 
     let health = HealthServer::new(HealthService::from_health_reporter(registered.reporter()));
     let app = |runtime: &Handle| {
-        let router = Router::new(Arc::clone(&service.route), runtime.clone());
+        let router = Arc::new(Router::new(Arc::clone(&service.route), runtime.clone()));
         grpc_app(service, router, health.clone())
     };
     let targets = workers.handles().iter();
@@ -175,11 +181,23 @@ pub(super) fn serve(
     let prober = Router::new(Arc::clone(&service.route), Handle::current());
     let probing = route::probe_members(prober, Probed::Ejected, serving.soft.clone());
     lifecycle.spawn_critical("prober", probing);
-    let giving_up = relinquish::follow_ring(Arc::clone(service), serving.soft.clone());
-    lifecycle.spawn_critical("relinquish", giving_up);
+    mind_others(service, lifecycle, serving);
     lifecycle
         .spawn_critical("maintenance", maintain(Arc::clone(&service.groups), serving.soft.clone()));
     Ok(registered)
+}
+
+/// What other nodes do, and what this one does in their stead.
+fn mind_others(service: &Arc<NodeService>, lifecycle: &Lifecycle, serving: &Stop) {
+    let router = || Arc::new(Router::new(Arc::clone(&service.route), Handle::current()));
+    let (node, stop) = (|| Arc::clone(service), || serving.soft.clone());
+    lifecycle.spawn_critical("ring", relinquish::follow_ring(node(), stop()));
+    lifecycle.spawn_critical("relinquish", relinquish::give_up(node(), stop()));
+    lifecycle.spawn_critical("pulse", steadying::pulse(node(), stop()));
+    let shared = router();
+    let settling = steadying::settle(node(), Arc::clone(&shared), stop());
+    lifecycle.spawn_critical("steadying", settling);
+    lifecycle.spawn_critical("hints", hinting::deliver(node(), shared, stop()));
 }
 
 /// A registration whose task has died lets its lease run out: better to end and be restarted.
@@ -199,13 +217,13 @@ pub(super) fn mind_registration(
 
 fn grpc_app(
     service: &Arc<NodeService>,
-    router: Router,
+    router: Arc<Router>,
     health: HealthServer<HealthService>,
 ) -> axum::Router {
     // The simple calls take no more than the largest group does, and what surrounds a value.
     let largest = service.groups.iter().map(|group| group.definition().max_value).max();
     let largest = largest.map_or(0, |bytes| bytes as usize) + (MAX_MESSAGE_BYTES - MAX_VALUE_BYTES);
-    let cache = CacheServer::new(CacheService::new(Arc::clone(service), router))
+    let cache = CacheServer::new(CacheService::new(Arc::clone(service), Arc::clone(&router)))
         .max_decoding_message_size(largest)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let mut routes = Routes::new(cache).add_service(health);
@@ -217,7 +235,7 @@ fn grpc_app(
     {
         routes = routes.add_service(reflection);
     }
-    let (path, exchange) = exchange_route(Arc::clone(service));
+    let (path, exchange) = exchange_route(Arc::clone(service), router);
     routes.prepare().into_axum_router().route(path, exchange).layer(GrpcTimeout)
 }
 

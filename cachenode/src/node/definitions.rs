@@ -10,7 +10,12 @@ use common::{
 };
 
 use super::StartError;
-use crate::{group::Definition, groups::Groups, origin::OriginDefinition, store::Eviction};
+use crate::{
+    group::{Definition, Partition},
+    groups::Groups,
+    origin::OriginDefinition,
+    store::Eviction,
+};
 
 /// What the demo group's origin holds: the scores of the systems Ringway grew out of.
 const DEMO_SCORES: [(&str, &str); 3] = [("Tom", "630"), ("Jack", "589"), ("Sam", "567")];
@@ -46,6 +51,10 @@ fn definition(name: &GroupName, settings: &GroupSettings) -> Definition {
             config::Eviction::TinyLfu => Eviction::TinyLfu,
         },
         max_value: settings.max_value,
+        partition: match settings.partition {
+            config::Partition::Available => Partition::Available,
+            config::Partition::Strict => Partition::Strict,
+        },
         origin: match &settings.origin {
             None => OriginDefinition::None,
             Some(OriginSettings::Static { values }) => OriginDefinition::Static(

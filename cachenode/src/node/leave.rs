@@ -12,6 +12,7 @@ use common::{
 };
 use tokio::time::timeout;
 
+use super::hinting;
 use crate::grpc::NodeService;
 
 /// How long the registry may take to be told. Unreachable, it forgets the node with its lease.
@@ -35,6 +36,7 @@ pub(super) fn when_stopped(
                 let left = deregister(&registration).await;
                 if left {
                     see_it_gone(&service).await;
+                    hinting::deliver_the_last(&service).await;
                 }
                 left
             } => left,

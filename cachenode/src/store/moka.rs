@@ -180,6 +180,7 @@ mod tests {
             version: Version::default(),
             stored: Duration::ZERO,
             expires: None,
+            is_stand_in: false,
             now: Duration::ZERO,
         })
     }

@@ -34,6 +34,7 @@ struct Header {
     accessed_ms: AtomicU64,
     key_bytes: u16,
     type_bytes: u16,
+    is_stand_in: bool,
 }
 
 /// What an entry is made of. Key and content type fit `u16` lengths; the group sees to that.
@@ -46,6 +47,8 @@ pub(crate) struct NewEntry<'a> {
     pub(crate) stored: Duration,
     /// When it expires; `None`: never.
     pub(crate) expires: Option<Duration>,
+    /// Whether it was made in the stead of an owner that could not be reached.
+    pub(crate) is_stand_in: bool,
     pub(crate) now: Duration,
 }
 
@@ -79,6 +82,7 @@ impl Stored {
             accessed_ms: AtomicU64::new(millis(entry.now)),
             key_bytes: entry.key.len() as u16,
             type_bytes: content_type.len() as u16,
+            is_stand_in: entry.is_stand_in,
         };
         // Zeros first and then three copies in place: safe code for one allocation. Chaining the
         // parts into an iterator is five times slower, joining them first doubles the traffic.
@@ -138,6 +142,11 @@ impl Stored {
     /// Which write made it.
     pub fn version(&self) -> Version {
         self.header().version
+    }
+
+    /// Whether it was made in the stead of an owner that could not be reached.
+    pub(crate) fn is_stand_in(&self) -> bool {
+        self.header().is_stand_in
     }
 
     /// Time since it was stored.
@@ -207,6 +216,7 @@ mod tests {
             version: Version { as_of: 3, clock: 9 },
             stored: Duration::from_secs(5),
             expires: Some(Duration::from_secs(8)),
+            is_stand_in: false,
             now: Duration::from_secs(6),
         })
     }

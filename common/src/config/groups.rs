@@ -27,6 +27,8 @@ pub struct GroupSettings {
     pub eviction: Eviction,
     /// Largest value, in bytes; at most the capacity.
     pub max_value: u64,
+    /// What to do for keys whose owner can't be reached.
+    pub partition: Partition,
     /// Where missing values come from; without one a miss is a miss.
     pub origin: Option<OriginSettings>,
 }
@@ -39,6 +41,16 @@ pub enum Eviction {
     Lru,
     /// The least often used, by TinyLFU's sketch.
     TinyLfu,
+}
+
+/// What a group does for keys whose owner can't be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Partition {
+    /// The next node stands in.
+    #[default]
+    Available,
+    /// They are unavailable.
+    Strict,
 }
 
 /// Where a group's missing values come from.
@@ -97,6 +109,10 @@ fn build_one(
             _ => Eviction::Lru,
         },
         max_value: values.size(&key("max_value"))?,
+        partition: match values.text(&key("partition"))?.as_str() {
+            "strict" => Partition::Strict,
+            _ => Partition::Available,
+        },
         origin: read_origin(layers, name, problems),
     })
 }

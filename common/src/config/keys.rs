@@ -187,6 +187,8 @@ pub(super) static GROUP_KEYS: &[Key] = &[
         "Which entries go when the group is full: the least recently or the least often used."),
     set("max_value", Kind::Size(1..=MAX_VALUE), "1MiB",
         "The largest value; at most the capacity, which is the default where it is smaller."),
+    set("partition", Kind::Choice(&["available", "strict"]), "available",
+        "For keys whose owner can't be reached: the next node stands in, or they are unavailable."),
     unset("origin", Kind::Origin, "none, a miss is a miss",
         "Where missing values come from: `{ kind = \"static\", values = { Tom = \"630\" } }`."),
 ];

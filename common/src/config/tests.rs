@@ -160,6 +160,7 @@ fn groups_are_complete() {
         capacity = "1GiB"
         eviction = "tinylfu"
         max_value = 4096
+        partition = "strict"
         origin = { kind = "static", values = { Tom = "630", Jack = 589 } }
         [groups.small]
         capacity = "64KiB"
@@ -168,6 +169,8 @@ fn groups_are_complete() {
     let users = &groups["users.v2"];
     assert_eq!((users.capacity, users.max_value), (1 << 30, 4096));
     assert_eq!((users.eviction, users.ttl), (Eviction::TinyLfu, Duration::from_secs(3600)));
+    assert_eq!(users.partition, Partition::Strict);
+    assert_eq!(groups["small"].partition, Partition::Available);
     let Some(OriginSettings::Static { values }) = &users.origin else { panic!("{users:?}") };
     let values: Vec<_> = values.iter().map(|(key, v)| (key.as_str(), v.as_str())).collect();
     assert_eq!(values, [("Jack", "589"), ("Tom", "630")]);

@@ -4,7 +4,7 @@ use proto::v1;
 use tokio::time::Instant;
 
 use super::{
-    frame::{MAX_BATCH_BYTES, MAX_BATCH_OPS, request_weight},
+    frame::{MAX_BATCH_BYTES, MAX_BATCH_OPS},
     queue::{Queue, Queued},
     slab::{Outstanding, Slab},
 };
@@ -26,14 +26,14 @@ pub(super) fn next(
     let mut bytes = 0;
     while ops.len() < MAX_BATCH_OPS && !slab.is_full() {
         let fits = |queued: &Queued| {
-            let size = request_weight(&queued.call.request);
+            let size = queued.call.weight();
             Some(queued.call.epoch) == epoch && (bytes == 0 || bytes + size <= MAX_BATCH_BYTES)
         };
         if !queue.front().is_some_and(fits) {
             break;
         }
         let Some(queued) = queue.pop() else { break };
-        bytes += request_weight(&queued.call.request);
+        bytes += queued.call.weight();
         ops.push(depart(queued, slab, now));
     }
     if ops.is_empty() {
@@ -52,12 +52,9 @@ fn depart(queued: Queued, slab: &mut Slab, now: Instant) -> v1::Op {
         waiters,
         deadline: call.try_deadline,
         request_deadline: call.deadline,
+        pending: false,
     });
-    let kind = if call.is_ping() {
-        v1::op::Kind::Ping(v1::Ping {})
-    } else {
-        v1::op::Kind::Request(call.request)
-    };
+    let kind = call.other.map_or_else(|| v1::op::Kind::Request(call.request), |other| *other);
     v1::Op { id, kind: Some(kind) }
 }
 

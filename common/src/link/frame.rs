@@ -23,6 +23,8 @@ pub const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=1;
 const OP_OVERHEAD: usize = 128;
 /// What one of a condition's versions takes.
 const VERSION_BYTES: usize = 18;
+/// What a hinted key takes besides its texts.
+const HINTED_BYTES: usize = 10;
 
 /// A Hello was not what it had to be. The text says which field and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -123,6 +125,10 @@ pub fn weight(op: &v1::op::Kind) -> usize {
         v1::op::Kind::Request(request) => request_weight(request),
         v1::op::Kind::Reply(reply) => {
             OP_OVERHEAD + reply.value.len() + reply.message.len() + reply.content_type.len()
+        }
+        v1::op::Kind::Hint(hint) => {
+            let of = |hinted: &v1::HintedKey| HINTED_BYTES + hinted.group.len() + hinted.key.len();
+            OP_OVERHEAD + hint.keys.iter().map(of).sum::<usize>()
         }
         _ => OP_OVERHEAD,
     }

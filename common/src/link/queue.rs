@@ -154,6 +154,7 @@ mod tests {
             request,
             epoch: Epoch::default(),
             position: key.len() as u64,
+            other: None,
             try_deadline: now + Duration::from_secs(1),
             deadline: now + Duration::from_secs(2),
         };
@@ -172,9 +173,9 @@ mod tests {
         let one = queue.pop().expect("the joined reads");
         assert_eq!(queue.pop().map(|q| q.call.request.key), Some("x".to_owned()));
         assert!(queue.is_empty());
-        one.waiters.answer(Answer::Lost);
-        assert!(matches!(a_answer.try_recv(), Ok(Answer::Lost)));
-        assert!(matches!(b_answer.try_recv(), Ok(Answer::Lost)));
+        one.waiters.answer(Answer::Lost { pending: false });
+        assert!(matches!(a_answer.try_recv(), Ok(Answer::Lost { .. })));
+        assert!(matches!(b_answer.try_recv(), Ok(Answer::Lost { .. })));
     }
 
     #[test]

@@ -12,8 +12,10 @@ pub(super) struct Outstanding {
     pub(super) waiters: Waiters,
     /// When it counts as timed out.
     pub(super) deadline: Instant,
-    /// Where `deadline` moves to when the node says that it is loading.
+    /// Where `deadline` moves to when the node says that it takes longer.
     pub(super) request_deadline: Instant,
+    /// Whether it has said so.
+    pub(super) pending: bool,
 }
 
 struct Slot {
@@ -69,13 +71,14 @@ impl Slab {
         Some(taken)
     }
 
-    /// The node is loading: from now on only the request's own deadline counts.
+    /// It takes longer: from now on only the request's own deadline counts.
     pub(super) fn pending(&mut self, id: u64) {
         if let Some(slot) = self.slots.get_mut(id as u32 as usize)
             && slot.generation == (id >> 32) as u32
             && let Some(outstanding) = &mut slot.taken
         {
             outstanding.deadline = outstanding.request_deadline;
+            outstanding.pending = true;
         }
     }
 
@@ -127,7 +130,7 @@ mod tests {
         let (answer, answered) = oneshot::channel();
         let waiters = Waiters::new(answer);
         let request_deadline = deadline + Duration::from_secs(1);
-        (Outstanding { waiters, deadline, request_deadline }, answered)
+        (Outstanding { waiters, deadline, request_deadline, pending: false }, answered)
     }
 
     #[test]

@@ -109,7 +109,8 @@ impl Task {
             tracing::debug!(peer = %self.setup.peer.id, "link ended by the node");
         }
         for outstanding in stream.slab.drain() {
-            outstanding.waiters.answer(Answer::Lost);
+            let pending = outstanding.pending;
+            outstanding.waiters.answer(Answer::Lost { pending });
         }
     }
 
@@ -202,6 +203,7 @@ impl Stream {
                 Some(Kind::Reply(reply)) => Answer::Reply(reply),
                 Some(Kind::Moved(moved)) => Answer::Moved(moved),
                 Some(Kind::NotStarted(refusal)) => Answer::NotStarted(refusal.reason()),
+                Some(Kind::Hint(hint)) => Answer::Hints(hint),
                 Some(Kind::Pong(_)) => Answer::Reply(v1::Reply::default()),
                 Some(Kind::Pending(_)) => {
                     self.slab.pending(op.id);

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use proto::v1::{self, not_started::Reason};
+use proto::v1::{self, Lane, not_started::Reason};
 use tokio::time::{Instant, sleep_until};
 
-use super::{COME_AGAIN, Router, wired::Wired};
+use super::{COME_AGAIN, Router, Shared, wired::Wired};
 use crate::{
     discovery::NodeId,
     error::{Code, Error, Result},
     link::{Answer, Call, Unsent, frame},
+    topology::Epoch,
 };
 
 /// How much longer than a small try one on the bulk lane may take.
@@ -30,7 +31,11 @@ pub(super) enum Next {
 /// An answer, by whether the operation's fate is known.
 enum Judged {
     Done(Next),
-    Unknown(Error),
+    /// `lasting`: the node may do it at any time yet, not only until the try is over.
+    Unknown {
+        error: Error,
+        lasting: bool,
+    },
 }
 
 /// One request on its way.
@@ -38,6 +43,8 @@ pub(super) struct Errand {
     pub(super) request: v1::Request,
     pub(super) position: u64,
     pub(super) deadline: Instant,
+    /// The epoch by which it is sent, where that is not the topology's own.
+    pub(super) epoch: Option<Epoch>,
     /// Set once a try may have applied the write: later refusals must not deny that.
     pub(super) unknown: Option<Error>,
 }
@@ -69,13 +76,15 @@ impl Router {
             bulk = true;
             answer = self.send(wired, node, errand, bulk, Instant::now()).await;
         }
-        match self.judge(wired, node, answer, bulk, started) {
+        let lane = if bulk { Lane::Bulk } else { Lane::Small };
+        judge_health(&self.shared, wired, node, &answer, lane, started);
+        match self.judge(wired, node, answer) {
             Judged::Done(next) => next,
-            Judged::Unknown(error) if is_read => Next::Elsewhere(error),
-            Judged::Unknown(_) if errand.request.condition.is_some() => {
+            Judged::Unknown { error, .. } if is_read => Next::Elsewhere(error),
+            Judged::Unknown { lasting, .. } if lasting || errand.request.condition.is_some() => {
                 Next::Return(Err(outcome_unknown()))
             }
-            Judged::Unknown(error) => {
+            Judged::Unknown { error, .. } => {
                 errand.unknown = Some(outcome_unknown());
                 let over = started + self.try_timeout(bulk).mul_f64(SETTLE);
                 sleep_until(over.min(errand.deadline)).await;
@@ -97,7 +106,8 @@ impl Router {
         let link = if bulk { wire.bulk() } else { wire.small() };
         let call = Call {
             request: request.clone(),
-            epoch: wired.topology.epoch,
+            other: None,
+            epoch: errand.epoch.unwrap_or(wired.topology.epoch),
             position: *position,
             try_deadline: (started + self.try_timeout(bulk)).min(*deadline),
             deadline: *deadline,
@@ -110,37 +120,18 @@ impl Router {
         if bulk { timeout * BULK_TRY_FACTOR } else { timeout }
     }
 
-    /// What an answer means for the request, and for the node's health.
-    fn judge(
-        &self,
-        wired: &Wired,
-        node: usize,
-        answer: Answer,
-        bulk: bool,
-        started: Instant,
-    ) -> Judged {
-        let wire = &wired.wires[node];
+    /// What an answer means for the request.
+    fn judge(&self, wired: &Wired, node: usize, answer: Answer) -> Judged {
         let id = &wired.topology.member(node).id;
-        let blame = |why: &str| {
-            if self.shared.health.failed(&wire.health, wired.wires.len(), why, started) {
-                tracing::warn!(node = %id, why, "node ejected: calls go to the next one meanwhile");
-            }
-        };
         let unavailable = |text: String| Error::new(Code::NodeUnavailable, text);
+        let elsewhere = |error| Judged::Done(Next::Elsewhere(error));
         match answer {
             Answer::Reply(reply) => {
-                wire.health.succeeded();
                 let error = Error::from_reply(&reply);
                 Judged::Done(Next::Return(error.map_or(Ok(reply), Err)))
             }
-            Answer::Moved(moved) => {
-                wire.health.succeeded();
-                Judged::Done(Next::Reroute(moved))
-            }
-            Answer::NotStarted(reason) => {
-                wire.health.succeeded();
-                Judged::Done(Next::Elsewhere(refused(id, reason)))
-            }
+            Answer::Moved(moved) => Judged::Done(Next::Reroute(moved)),
+            Answer::NotStarted(reason) => elsewhere(refused(id, reason)),
             // The node is well, this process asks too much of it: elsewhere would be no better,
             // and a write there would leave an older value with the owner.
             Answer::Unsent(Unsent::Full) => {
@@ -149,28 +140,49 @@ impl Router {
                 Judged::Done(Next::Return(Err(full)))
             }
             Answer::Unsent(Unsent::Leaving) => {
-                Judged::Done(Next::Elsewhere(unavailable(format!("node {id} is leaving"))))
+                elsewhere(unavailable(format!("node {id} is leaving")))
             }
-            Answer::Unsent(Unsent::Unreachable(why)) => {
-                blame(&why);
-                Judged::Done(Next::Elsewhere(unavailable(format!("node {id} can't be reached"))))
+            Answer::Unsent(Unsent::Unreachable(_)) => {
+                elsewhere(unavailable(format!("node {id} can't be reached")))
             }
-            Answer::Unsent(Unsent::Expired) => {
-                // On the bulk lane it is our own bound that keeps operations back.
-                if !bulk {
-                    blame("it takes no more operations");
-                }
-                Judged::Done(Next::Elsewhere(timed_out(id)))
+            Answer::Unsent(Unsent::Expired) => elsewhere(timed_out(id)),
+            Answer::Lost { pending } => {
+                let error = unavailable(format!("the connection to node {id} broke"));
+                Judged::Unknown { error, lasting: pending }
             }
-            Answer::Lost => {
-                blame("the stream broke");
-                Judged::Unknown(unavailable(format!("the connection to node {id} broke")))
-            }
-            Answer::TimedOut => {
-                blame("no answer in time");
-                Judged::Unknown(timed_out(id))
+            // Hints are not what was asked for.
+            Answer::TimedOut | Answer::Hints(_) => {
+                Judged::Unknown { error: timed_out(id), lasting: false }
             }
         }
+    }
+}
+
+/// What an answer to a call that began at `started` says about the node's health.
+pub(super) fn judge_health(
+    shared: &Shared,
+    wired: &Wired,
+    node: usize,
+    answer: &Answer,
+    lane: Lane,
+    started: Instant,
+) {
+    let health = &wired.wires[node].health;
+    let why = match answer {
+        Answer::Reply(_) | Answer::Moved(_) | Answer::NotStarted(_) | Answer::Hints(_) => {
+            return health.succeeded();
+        }
+        Answer::Unsent(Unsent::Full | Unsent::Leaving) => return,
+        // On the bulk lane it is our own bound that keeps operations back.
+        Answer::Unsent(Unsent::Expired) if lane == Lane::Bulk => return,
+        Answer::Unsent(Unsent::Expired) => "it takes no more operations",
+        Answer::Unsent(Unsent::Unreachable(why)) => why,
+        Answer::Lost { .. } => "the stream broke",
+        Answer::TimedOut => "no answer in time",
+    };
+    if shared.health.failed(health, wired.wires.len(), why, started) {
+        let id = &wired.topology.member(node).id;
+        tracing::warn!(node = %id, why, "node ejected: calls go to the next one meanwhile");
     }
 }
 

@@ -105,7 +105,7 @@ async fn when_the_stream_ends_what_is_outstanding_is_lost_and_the_next_call_reco
     let mut stream = node.stream().await;
     stream.op().await;
     drop(stream);
-    assert!(matches!(answer(call).await, Answer::Lost));
+    assert!(matches!(answer(call).await, Answer::Lost { pending: false }));
     let again = start(&link, get("again"));
     let mut stream = node.stream().await;
     let op = stream.op().await;
@@ -120,7 +120,7 @@ async fn a_crash_loses_what_is_outstanding_and_refuses_the_rest() {
     let call = start(&link, get("lost"));
     node.stream().await.op().await;
     node.kill().await;
-    assert!(matches!(answer(call).await, Answer::Lost));
+    assert!(matches!(answer(call).await, Answer::Lost { pending: false }));
     let started = Instant::now();
     let why = refusal_of(soon("a refusal", link.call(get("k"))).await);
     assert!(why.contains(&node.address) && why.contains("refused"), "{why}");

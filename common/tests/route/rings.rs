@@ -69,7 +69,55 @@ async fn nodes_that_do_not_agree_make_it_unavailable() {
     let error = fleet.get(&key).await.unwrap_err();
     assert_eq!(error.code(), Code::NodeUnavailable);
     assert!(error.retry_hint().is_some());
-    assert_eq!(fleet.asked(), [(0, false), (2, false)]);
+    assert_eq!(fleet.asked(), [(0, false), (2, false), (2, false)], "named twice, asked twice");
+}
+
+/// A key that moved to `n2`, which is a member all the time, for a router that can't read that.
+async fn cut_off(fleet: &Fleet) -> common::key::Key {
+    fleet.on(0, |_| Some(moved(9)));
+    let topology = fleet.topologies().load();
+    fleet.key_where(|key| topology.owner("default", key).unwrap().0 == 0)
+}
+
+#[tokio::test]
+async fn who_can_not_read_the_ring_asks_the_owner_that_was_named() {
+    let fleet = Fleet::new(3).await;
+    let key = cut_off(&fleet).await;
+    let started = Instant::now();
+    assert_eq!(fleet.get(&key).await.unwrap(), 2);
+    assert!(started.elapsed() >= TRY, "reading it was given a try's time");
+    let seen = fleet.seen();
+    let asked: Vec<_> = seen.iter().map(|s| (s.node, s.request.stand_in, s.as_of)).collect();
+    assert_eq!(asked, [(0, false, 1), (2, false, 9)], "by the epoch of who named it");
+    assert_eq!(node_of(&fleet.call(set(&key)).await.unwrap()), 2);
+}
+
+#[tokio::test]
+async fn a_named_owner_that_is_not_reached_is_the_end() {
+    let mut fleet = Fleet::new(3).await;
+    let key = cut_off(&fleet).await;
+    fleet.nodes[2].kill().await;
+    assert_eq!(fleet.get(&key).await.unwrap_err().code(), Code::NodeUnavailable);
+    assert_eq!(fleet.asked(), [(0, false)], "nobody stands in for an owner by hearsay");
+}
+
+#[tokio::test]
+async fn another_generation_is_read_again_and_not_more_than_once_in_a_while() {
+    let fleet = Fleet::new(3).await;
+    let key = cut_off(&fleet).await;
+    fleet.on(0, |_| {
+        let Kind::Moved(mut moved) = moved(9) else { unreachable!() };
+        moved.epoch.as_mut().unwrap().generation = vec![5; 16].into();
+        Some(Kind::Moved(moved))
+    });
+    fleet.discovery.hold_ahead(fleet.view(1, 0..3));
+    for _ in 0..5 {
+        assert_eq!(fleet.get(&key).await.unwrap(), 2);
+        // Asked again by the ring that was read, then its word is taken.
+        let nodes: Vec<_> = fleet.asked().into_iter().map(|(node, _)| node).collect();
+        assert_eq!(nodes, [0, 0, 2]);
+    }
+    assert_eq!(fleet.discovery.caught_up(), [0], "revisions of two generations don't compare");
 }
 
 #[tokio::test]

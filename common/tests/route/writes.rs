@@ -1,7 +1,8 @@
 //! What may become of a write whose try was not answered.
 
 use common::error::Code;
-use tokio::time::Instant;
+use proto::v1::{self, op::Kind};
+use tokio::time::{Instant, timeout};
 
 use crate::{TRY, fake_node::soon, fleet::*};
 
@@ -74,6 +75,26 @@ async fn a_conditional_write_whose_stream_broke_is_not_tried_again() {
     fleet.nodes[0].kill().await;
     let error = soon("an answer", call).await.unwrap().unwrap_err();
     assert_eq!(error.code(), Code::Timeout);
+    assert_eq!(fleet.asked(), [(0, false)]);
+}
+
+#[tokio::test]
+async fn a_write_that_a_node_said_takes_longer_waits_and_is_never_sent_elsewhere() {
+    let mut fleet = Fleet::new(3).await;
+    let key = fleet.key(&[0, 1]);
+    fleet.on(0, |_| Some(Kind::Pending(v1::Pending {})));
+    let started = Instant::now();
+    let error = fleet.call_within(set(&key), TRY * 3).await.unwrap_err();
+    assert_eq!(error.code(), Code::Timeout);
+    assert!(started.elapsed() >= TRY * 3, "the request's whole time");
+    assert_eq!(fleet.asked(), [(0, false)]);
+
+    let (router, ask) = (fleet.router.clone(), set(&key));
+    let mut call = tokio::spawn(async move { router.call(ask, Instant::now() + LONG).await });
+    assert!(timeout(TRY * 2, &mut call).await.is_err(), "its try is over, and it waits");
+    fleet.nodes[0].kill().await;
+    let error = soon("an answer", call).await.unwrap().unwrap_err();
+    assert!(error.message().contains("unknown"), "{error}");
     assert_eq!(fleet.asked(), [(0, false)]);
 }
 

@@ -156,13 +156,18 @@ impl FakeNode {
         let _ = (&mut self.server).await;
     }
 
+    /// The streams that will be greeted, for whoever serves them itself.
+    pub(crate) fn take_streams(&mut self) -> mpsc::UnboundedReceiver<FakeStream> {
+        let (_, unused) = mpsc::unbounded_channel();
+        std::mem::replace(&mut self.streams, unused)
+    }
+
     /// Answers every stream by `script`, in a task that ends with the runtime.
     pub(crate) fn serve(
         &mut self,
         script: impl Fn(&Asked) -> Option<Kind> + Send + Sync + 'static,
     ) {
-        let (_, unused) = mpsc::unbounded_channel();
-        let mut streams = std::mem::replace(&mut self.streams, unused);
+        let mut streams = self.take_streams();
         let script = Arc::new(script);
         tokio::spawn(async move {
             while let Some(stream) = streams.recv().await {
@@ -217,6 +222,11 @@ impl FakeStream {
     /// The next batch; `None` when the peer has ended its side, an error when the stream broke.
     pub(crate) async fn next(&mut self) -> Result<Option<v1::Batch>, Status> {
         soon("a batch or the end", self.inbound.message()).await
+    }
+
+    /// The same, however long that takes.
+    pub(crate) async fn next_ever(&mut self) -> Result<Option<v1::Batch>, Status> {
+        self.inbound.message().await
     }
 
     pub(crate) async fn batch(&mut self) -> v1::Batch {

@@ -1,0 +1,273 @@
+//! What this node did in the stead of owners that could not be reached.
+//!
+//! For each of them two sets of keys: *hints*, which the owner has to hear of before it may be
+//! believed again (it drops what it has of them), and what is *held* here meanwhile, which must not
+//! be read any more once the owner has been heard of. A write that is on its way to becoming a
+//! hint is a *claim* from before the owner is asked: an owner that comes back in between and asks
+//! for its hints hears of it already. Delivering them is the business of `node::hinting`.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use common::discovery::{NodeId, NodeRecord};
+use proto::v1;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::metrics::NodeMetrics;
+
+/// Hints kept for an owner, and keys held for it; one more, and it is told to drop everything, or
+/// everything that is held here is dropped.
+const MAX_HINTS: usize = 4096;
+/// Writes for an owner that are under way at a time.
+const MAX_CLAIMS: usize = 4096;
+/// Hints in one operation.
+pub(crate) const HINTS_PER_OPERATION: usize = 256;
+
+/// A group and a key.
+pub(crate) type Name = (String, String);
+
+/// One owner, in one of its lives.
+#[derive(Default)]
+struct Owner {
+    instance: Uuid,
+    claims: HashMap<Name, usize>,
+    /// With the number of the write, as one key may be written again while its hint is delivered.
+    hints: HashMap<Name, u64>,
+    /// More hints than there is room for, as of that write.
+    everything: Option<u64>,
+    held: HashSet<Name>,
+    /// More is held than there is room for.
+    held_overflows: bool,
+}
+
+/// What was done for all owners. Shared by all workers.
+pub(crate) struct Away {
+    owners: Mutex<Owners>,
+    metrics: NodeMetrics,
+    /// There is a hint to be delivered.
+    pub(crate) wake: Notify,
+}
+
+#[derive(Default)]
+struct Owners {
+    by_id: HashMap<NodeId, Owner>,
+    writes: u64,
+}
+
+/// What has to go here because its owner has been heard of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) names: Vec<Name>,
+    /// And whatever else is held.
+    pub(crate) overflows: bool,
+}
+
+/// Hints on their way.
+#[derive(Debug)]
+pub(crate) struct Due {
+    instance: Uuid,
+    hints: Vec<(Name, u64)>,
+    everything: Option<u64>,
+}
+
+/// Too many writes for an owner are under way.
+#[derive(Debug)]
+pub(crate) struct Crowded;
+
+impl Away {
+    pub(crate) fn new(metrics: NodeMetrics) -> Arc<Self> {
+        Arc::new(Self { owners: Mutex::default(), metrics, wake: Notify::new() })
+    }
+
+    /// A write in the stead of this owner may be about to happen. Taken before it is looked at
+    /// whether the owner can be reached.
+    pub(crate) fn claim(
+        self: &Arc<Self>,
+        owner: &NodeRecord,
+        group: &str,
+        key: &str,
+    ) -> Result<Claim, Crowded> {
+        let name = (group.to_owned(), key.to_owned());
+        let mut owners = self.lock();
+        let away = owners.of(owner, &self.metrics);
+        if away.claims.len() >= MAX_CLAIMS {
+            return Err(Crowded);
+        }
+        *away.claims.entry(name.clone()).or_default() += 1;
+        Ok(Claim { away: Arc::clone(self), owner: owner.clone(), name })
+    }
+
+    /// An entry is about to be held here that the owner need not hear of.
+    pub(crate) fn hold(&self, owner: &NodeRecord, group: &str, key: &str) {
+        let name = (group.to_owned(), key.to_owned());
+        self.lock().of(owner, &self.metrics).hold(name);
+    }
+
+    /// The owner of that id has been heard of (or another life of it is a member): what is held
+    /// for it here must not be read any more.
+    pub(crate) fn heard_of(&self, owner: &NodeId) -> Held {
+        let mut owners = self.lock();
+        let Some(away) = owners.by_id.get_mut(owner) else { return Held::default() };
+        Held {
+            names: away.held.drain().collect(),
+            overflows: std::mem::take(&mut away.held_overflows),
+        }
+    }
+
+    /// Whether another life of that owner than the present one is remembered.
+    pub(crate) fn knew_another(&self, owner: &NodeRecord) -> bool {
+        let owners = self.lock();
+        owners.by_id.get(&owner.id).is_some_and(|away| away.instance != owner.instance)
+    }
+
+    /// What the owner has to know before it goes on, in the words of the wire.
+    pub(crate) fn wanted(&self, owner: &NodeId, instance: Uuid) -> v1::Hint {
+        let owners = self.lock();
+        let away = owners.by_id.get(owner).filter(|away| away.instance == instance);
+        let Some(away) = away else { return v1::Hint::default() };
+        let names: HashSet<&Name> = away.hints.keys().chain(away.claims.keys()).collect();
+        let keys = names.into_iter().map(hinted).collect();
+        v1::Hint { keys, everything: away.everything.is_some(), epoch: None }
+    }
+
+    /// Owners for whom there are hints.
+    pub(crate) fn waiting(&self) -> Vec<NodeId> {
+        let owners = self.lock();
+        let waits = |away: &Owner| away.everything.is_some() || !away.hints.is_empty();
+        owners.by_id.iter().filter(|(_, away)| waits(away)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The next hints for that owner's life.
+    pub(crate) fn due(&self, owner: &NodeRecord) -> Option<Due> {
+        let owners = self.lock();
+        let away = owners.by_id.get(&owner.id).filter(|away| away.instance == owner.instance)?;
+        let all = away.hints.iter().map(|(name, write)| (name.clone(), *write));
+        let hints: Vec<_> = all.take(HINTS_PER_OPERATION).collect();
+        let everything = away.everything;
+        let due = Due { instance: away.instance, hints, everything };
+        (!due.hints.is_empty() || everything.is_some()).then_some(due)
+    }
+
+    /// The owner has taken them.
+    pub(crate) fn delivered(&self, owner: &NodeId, due: &Due) {
+        let mut owners = self.lock();
+        let Some(away) = owners.by_id.get_mut(owner) else { return };
+        if away.instance != due.instance {
+            return;
+        }
+        for (name, write) in &due.hints {
+            if away.hints.get(name) == Some(write) {
+                away.hints.remove(name);
+            }
+        }
+        if away.everything == due.everything {
+            away.everything = None;
+        }
+        self.metrics.hints_delivered.inc_by(due.hints.len().max(1) as u64);
+    }
+
+    /// Forgets owners that are no members any more: another life of a node is empty, and one that
+    /// has left gives up what is not its own.
+    pub(crate) fn retain(&self, members: &[NodeRecord]) {
+        let is_member = |id: &NodeId, away: &Owner| {
+            members.iter().any(|member| member.id == *id && member.instance == away.instance)
+        };
+        self.lock().by_id.retain(|id, away| {
+            let stays = is_member(id, away) || !away.claims.is_empty();
+            if !stays {
+                self.metrics.hints_dropped.inc_by(away.hints.len() as u64);
+            }
+            stays
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Owners> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn hinted((group, key): &Name) -> v1::HintedKey {
+    v1::HintedKey { group: group.clone(), key: key.clone() }
+}
+
+impl Owners {
+    /// What was done for an owner in its present life; a former one's hints are of no use.
+    fn of(&mut self, owner: &NodeRecord, metrics: &NodeMetrics) -> &mut Owner {
+        let away = self.by_id.entry(owner.id.clone()).or_default();
+        if away.instance != owner.instance {
+            metrics.hints_dropped.inc_by(away.hints.len() as u64);
+            away.hints.clear();
+            (away.everything, away.instance) = (None, owner.instance);
+        }
+        away
+    }
+}
+
+impl Owner {
+    fn hold(&mut self, name: Name) {
+        if self.held.len() >= MAX_HINTS && !self.held.contains(&name) {
+            self.held_overflows = true;
+        } else {
+            self.held.insert(name);
+        }
+    }
+
+    fn hint(&mut self, name: Name, write: u64) {
+        if self.everything.is_some() || self.hints.len() >= MAX_HINTS {
+            self.everything = Some(write);
+            self.hints.clear();
+        } else {
+            self.hints.insert(name, write);
+        }
+    }
+}
+
+impl Due {
+    /// In the words of the wire.
+    pub(crate) fn to_wire(&self) -> v1::Hint {
+        let keys = self.hints.iter().map(|(name, _)| hinted(name)).collect();
+        v1::Hint { keys, everything: self.everything.is_some(), epoch: None }
+    }
+}
+
+/// A write for an owner that is under way. Dropped: it did not happen here.
+pub(crate) struct Claim {
+    away: Arc<Away>,
+    owner: NodeRecord,
+    name: Name,
+}
+
+impl Claim {
+    /// What is about to be written is held here until the owner is heard of. To be called before
+    /// it is.
+    pub(crate) fn hold(&self) {
+        self.away.lock().of(&self.owner, &self.away.metrics).hold(self.name.clone());
+    }
+
+    /// It happened here: the owner has to hear of it.
+    pub(crate) fn keep(self) {
+        let mut owners = self.away.lock();
+        owners.writes += 1;
+        let write = owners.writes;
+        owners.of(&self.owner, &self.away.metrics).hint(self.name.clone(), write);
+        drop(owners);
+        self.away.metrics.hints_kept.inc();
+        self.away.wake.notify_one();
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut owners = self.away.lock();
+        let Some(away) = owners.by_id.get_mut(&self.owner.id) else { return };
+        if let Some(count) = away.claims.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                away.claims.remove(&self.name);
+            }
+        }
+    }
+}

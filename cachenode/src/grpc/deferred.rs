@@ -1,0 +1,108 @@
+//! Operations that can't be answered at once: they have to wait for a newer ring, for this node to
+//! be steady again, or for their owner. Each runs in a task of its own, for no longer than whoever
+//! sent it waits.
+
+use std::{sync::Arc, time::Duration};
+
+use common::route::Router;
+use proto::v1::{self, Lane, Verb, not_started::Reason, op::Kind};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    NodeService,
+    operation::{Later, Moment, Sender, execute, not_started},
+    relay,
+};
+
+/// An operation that waits.
+pub(super) struct Deferred {
+    pub(super) node: Arc<NodeService>,
+    pub(super) router: Arc<Router>,
+    pub(super) request: v1::Request,
+    pub(super) epoch: v1::Epoch,
+    pub(super) lane: Lane,
+    /// How old its batch was when it arrived, and when that was.
+    pub(super) age: Duration,
+    pub(super) arrived: Instant,
+    /// The sender has heard that it takes longer: only its whole budget counts.
+    pub(super) pending: bool,
+    /// The sender's generation has been met.
+    met: bool,
+}
+
+impl Deferred {
+    pub(super) fn new(
+        node: &Arc<NodeService>,
+        router: &Arc<Router>,
+        request: v1::Request,
+        sender: &Sender<'_>,
+        why: &Later,
+    ) -> Self {
+        Self {
+            node: Arc::clone(node),
+            router: Arc::clone(router),
+            epoch: sender.epoch.clone(),
+            lane: sender.lane,
+            age: sender.age,
+            arrived: Instant::now(),
+            // A write whose owner is not asked yet goes elsewhere when its try is over.
+            pending: request.verb() == Verb::Get || matches!(why, Later::PassedOver),
+            met: false,
+            request,
+        }
+    }
+
+    /// When its sender gives it up.
+    pub(super) fn deadline(&self) -> Instant {
+        let patience = if self.pending { self.request.budget_ms } else { self.request.try_ms };
+        let patience = Duration::from_millis(patience.into());
+        self.arrived + patience.saturating_sub(self.age)
+    }
+
+    /// Who sent it, as of now.
+    pub(super) fn sender<'a>(&'a self, moment: &'a Moment) -> Sender<'a> {
+        Sender {
+            epoch: &self.epoch,
+            age: self.age + self.arrived.elapsed(),
+            lane: self.lane,
+            moment,
+            pending: self.pending,
+            met: self.met,
+            stands_in_for: None,
+        }
+    }
+
+    /// Does it, sooner or later.
+    pub(super) async fn run(mut self, why: Later) -> Kind {
+        let mut why = why;
+        let mut caught_up = false;
+        loop {
+            let patience = self.deadline().saturating_duration_since(Instant::now());
+            let can_go_on = match why {
+                Later::PassedOver if self.pending => return relay::relay(&self).await,
+                // The requester was not told in time that it takes longer: it goes elsewhere.
+                Later::PassedOver => false,
+                Later::Behind if caught_up => false,
+                Later::Behind => {
+                    caught_up = true;
+                    let reading = self.node.route.topologies.catch_up(self.epoch.as_of);
+                    matches!(timeout(patience, reading).await, Ok(Ok(_)))
+                }
+                Later::Foreign => {
+                    self.met = true;
+                    // If it can't be read, this node goes by what it knows.
+                    timeout(patience, self.node.route.meet_generation()).await.is_ok()
+                }
+                Later::Unsteady => timeout(patience, self.node.steady.steady()).await.is_ok(),
+            };
+            if !can_go_on {
+                return not_started(Reason::CatchingUp);
+            }
+            let moment = Moment::of(&self.node);
+            why = match execute(&self.node, &self.request, &self.sender(&moment)) {
+                Ok(kind) => return kind,
+                Err(later) => later,
+            };
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Operations whose sender passes over their owner: asked of the owner from here, one hop away, and
+//! if it can't be reached from here either, done in its stead.
+//!
+//! A relay is an ordinary request of a node: its receiver does it as the owner or refuses, and never
+//! sends it on (docs/adr/007-relays-are-requests.md). It goes under its writer's own name, so that
+//! a write which the owner had applied already is answered and not applied twice.
+
+use std::{sync::Arc, time::Duration};
+
+use common::{
+    discovery::NodeRecord,
+    error::{Code, Error},
+    route::{Handed, Member, Router},
+};
+use proto::v1::{self, Lane, Verb, not_started::Reason, op::Kind};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    NodeService,
+    away::{Claim, Crowded},
+    deferred::Deferred,
+    operation::{self, Moment, Sender, execute, not_started},
+};
+use crate::group::Partition;
+
+/// How long the owner may take to answer, so that a requester that has waited for it once, for its
+/// own try, still gets its answer soon.
+const RELAY_TRY: Duration = Duration::from_millis(125);
+/// How much longer on the bulk lane.
+const BULK_RELAY_FACTOR: u32 = 4;
+/// A write whose relay was not answered is done here when this much of the try is over: by then
+/// the owner refuses what is still on its way as stale.
+const SETTLE: f64 = 1.1;
+/// When a refused requester may come again.
+const COME_AGAIN: Duration = Duration::from_secs(1);
+
+/// Does an operation in its owner's stead at once if this node does not call the owner at present.
+/// `None`: the owner has to be asked.
+pub(super) fn at_once(
+    node: &Arc<NodeService>,
+    router: &Router,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> Option<Kind> {
+    let owner = router.owner_of(&request.group, &request.key)?;
+    if owner.record().id == node.id {
+        return None;
+    }
+    // Before the look at the owner's health: it may come back and ask for its hints meanwhile.
+    let Ok(claim) = claim(node, owner.record(), request) else {
+        return Some(not_started(Reason::Overloaded));
+    };
+    (!owner.is_callable()).then(|| stand_in(node, owner.record(), request, sender, claim).0)
+}
+
+/// Relays an operation to its owner, or stands in for it.
+pub(super) async fn relay(op: &Deferred) -> Kind {
+    let (node, request) = (&op.node, &op.request);
+    let owner = op.router.owner_of(&request.group, &request.key);
+    let Some(owner) = owner.filter(|owner| owner.record().id != node.id) else {
+        return not_started(Reason::CatchingUp);
+    };
+    let Ok(claim) = claim(node, owner.record(), request) else {
+        return not_started(Reason::Overloaded);
+    };
+    let started = Instant::now();
+    let try_time = RELAY_TRY * if op.lane == Lane::Bulk { BULK_RELAY_FACTOR } else { 1 };
+    let handed = if owner.is_callable() {
+        node.metrics.relays.inc();
+        let asked = v1::Request { stand_in: false, ..request.clone() };
+        owner.hand(asked, op.lane, try_time, op.deadline()).await
+    } else {
+        Handed::NotReached
+    };
+    let is_write = request.verb() != Verb::Get;
+    let refused = match handed {
+        Handed::Reply(_) | Handed::Moved(_) | Handed::Full => return done(node, &owner, handed),
+        Handed::Refused => true,
+        Handed::NotReached => false,
+        // The outcome is unknown: it may not be done here as well, or not yet.
+        Handed::Unknown { lasting } if is_write && (lasting || request.condition.is_some()) => {
+            node.metrics.relays_failed.inc();
+            return outcome_unknown();
+        }
+        Handed::Unknown { .. } => {
+            if is_write {
+                sleep_until(started + try_time.mul_f64(SETTLE)).await;
+            }
+            false
+        }
+    };
+    node.metrics.relays_failed.inc();
+    if is_write && Instant::now() >= op.deadline() {
+        return outcome_unknown();
+    }
+    let moment = Moment::of(node);
+    let (kind, has_hint) = stand_in(node, owner.record(), request, &op.sender(&moment), claim);
+    if refused {
+        node.heard_of(&owner);
+        if has_hint {
+            // It lives: it must not answer with what it has before it has heard. If it does not
+            // take the hint now, that is tried again.
+            node.deliver_hints(&owner).await;
+        }
+    }
+    kind
+}
+
+/// The owner's own answer.
+fn done(node: &NodeService, owner: &Member<'_>, handed: Handed) -> Kind {
+    match handed {
+        Handed::Reply(reply) => {
+            node.metrics.relays_done.inc();
+            node.heard_of(owner);
+            Kind::Reply(reply)
+        }
+        Handed::Moved(moved) => {
+            node.heard_of(owner);
+            Kind::Moved(moved)
+        }
+        _ => {
+            let text = format!("too much is queued for node {}", owner.record().id);
+            Kind::Reply(Error::new(Code::Overloaded, text).retry_after(COME_AGAIN).to_reply())
+        }
+    }
+}
+
+/// The claim of a write; reads need none.
+fn claim(
+    node: &NodeService,
+    owner: &NodeRecord,
+    request: &v1::Request,
+) -> Result<Option<Claim>, Crowded> {
+    // What is held here for a former life of the owner is older than what the present one has.
+    if node.away.knew_another(owner) {
+        node.give_back(&owner.id);
+    }
+    if request.verb() == Verb::Get {
+        return Ok(None);
+    }
+    node.away.claim(owner, &request.group, &request.key).map(Some)
+}
+
+/// Does the operation here, if the group allows that. Whether the owner has to hear of it.
+fn stand_in(
+    node: &Arc<NodeService>,
+    owner: &NodeRecord,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+    claim: Option<Claim>,
+) -> (Kind, bool) {
+    let strict = |group: &_| operation::partition_of(group) == Partition::Strict;
+    if node.groups.get(&request.group).is_some_and(|group| strict(group)) {
+        let text = format!("node {} can't be reached, and its group is strict", owner.id);
+        let error = Error::new(Code::NodeUnavailable, text).retry_after(COME_AGAIN);
+        return (Kind::Reply(error.to_reply()), false);
+    }
+    if let Some(claim) = &claim {
+        claim.hold();
+    }
+    let alone = Sender { stands_in_for: Some(owner), ..*sender };
+    // Another change of the ring, or another standstill, at this moment: the requester goes on.
+    let kind = execute(node, request, &alone).unwrap_or_else(|_| not_started(Reason::CatchingUp));
+    let Kind::Reply(reply) = &kind else { return (kind, false) };
+    node.metrics.stand_ins.inc();
+    // A deletion that found nothing here still has to happen at the owner.
+    let was_written = match request.verb() {
+        Verb::Set => reply.code() == v1::Code::Ok,
+        Verb::Delete => matches!(reply.code(), v1::Code::Ok | v1::Code::NotFound),
+        Verb::Get | Verb::Unspecified => false,
+    };
+    match claim.filter(|_| was_written) {
+        Some(claim) => {
+            claim.keep();
+            (kind, true)
+        }
+        None => (kind, false),
+    }
+}
+
+fn outcome_unknown() -> Kind {
+    let text = "the owner did not answer in time; whether the write was applied is unknown";
+    Kind::Reply(Error::new(Code::Timeout, text).to_reply())
+}

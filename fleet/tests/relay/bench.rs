@@ -1,0 +1,334 @@
+//! Real nodes and one that does what the test says, in one ring; and a gateway's link to them.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use cachenode::Node;
+use common::{
+    clock::{Clock, SystemClock},
+    config::{Eviction, GroupSettings, Partition, Settings},
+    discovery::{
+        DEFAULT_LEASE_TTL, Discovery, GrpcProber, MemoryRegistry, NodeRecord, NodeState,
+        Registration, WantedRing,
+    },
+    lifecycle::Lifecycle,
+    link::{Answer, Call, Identity, Link, Peer},
+    topology::{Epoch, Topologies, Topology, follow},
+};
+use proto::v1::{self, op::Kind};
+use tokio::{runtime::Handle, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::fake_node::{FakeNode, FakeStream, gateway, not_started, soon};
+
+/// Long enough that no test meets it unless it means to.
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+/// The machine's clock, which a test can put forward: a process that reads it stood still.
+#[derive(Clone, Default)]
+pub(crate) struct Skipping(Arc<AtomicU64>);
+
+impl Skipping {
+    pub(crate) fn skip(&self, time: Duration) {
+        self.0.fetch_add(time.as_millis() as u64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Skipping {
+    fn monotonic(&self) -> Duration {
+        SystemClock.monotonic() + Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+
+    fn unix(&self) -> Duration {
+        SystemClock.unix()
+    }
+}
+
+/// What the other member does with an operation.
+pub(crate) type Script = Arc<dyn Fn(&Kind) -> Option<Kind> + Send + Sync>;
+
+/// A ring of one real node and one member that a test plays.
+pub(crate) struct Bench {
+    pub(crate) node: Node,
+    pub(crate) clock: Skipping,
+    lifecycle: Lifecycle,
+    pub(crate) other: FakeNode,
+    script: Arc<Mutex<Script>>,
+    seen: Arc<Mutex<Vec<Kind>>>,
+    topologies: Topologies,
+    _registration: Registration,
+    stop: CancellationToken,
+    link: Link,
+}
+
+impl Bench {
+    pub(crate) async fn start() -> Self {
+        Self::with(Partition::Available).await
+    }
+
+    /// With a group that does this for keys whose owner can't be reached.
+    pub(crate) async fn with(partition: Partition) -> Self {
+        let registry = MemoryRegistry::new(Arc::new(SystemClock), DEFAULT_LEASE_TTL);
+        let join = || Arc::new(registry.join(&WantedRing::default(), Arc::new(GrpcProber)));
+        let (clock, lifecycle) = (Skipping::default(), Lifecycle::new(Duration::ZERO));
+        let settings = settings(partition);
+        let injected = Arc::new(clock.clone());
+        let node = Node::start(&settings, join(), injected, &lifecycle).await.unwrap();
+        let other = FakeNode::start("other").await;
+        let watching = join();
+        let registration = watching.register(record_of(&other));
+        let stop = CancellationToken::new();
+        let topologies = follow(watching, &TaskTracker::new(), stop.clone());
+        let link = Link::spawn(&Handle::current(), gateway(), peer_of(&node), v1::Lane::Small);
+        let script: Script = Arc::new(well);
+        let mut bench = Self {
+            node,
+            clock,
+            lifecycle,
+            other,
+            script: Arc::new(Mutex::new(script)),
+            seen: Arc::default(),
+            topologies,
+            _registration: registration,
+            stop,
+            link,
+        };
+        bench.play();
+        let complete = || {
+            let topology = bench.topology();
+            topology.members().len() == 2 && bench.node.ring_digest() == topology.epoch.digest
+        };
+        fleet::eventually("one ring", Duration::from_secs(1), async || complete()).await;
+        bench
+    }
+
+    /// Lets the other member act by its script.
+    fn play(&mut self) {
+        let (script, seen) = (Arc::clone(&self.script), Arc::clone(&self.seen));
+        let mut streams = self.other.take_streams();
+        tokio::spawn(async move {
+            while let Some(stream) = streams.recv().await {
+                tokio::spawn(act(stream, Arc::clone(&script), Arc::clone(&seen)));
+            }
+        });
+    }
+
+    pub(crate) fn on(&self, script: impl Fn(&Kind) -> Option<Kind> + Send + Sync + 'static) {
+        *self.script.lock().unwrap() = Arc::new(script);
+    }
+
+    /// The other member crashes; it stays in the ring.
+    pub(crate) async fn kill_other(&mut self) {
+        self.other.kill().await;
+    }
+
+    /// The same life of it listens again.
+    pub(crate) async fn revive_other(&mut self) {
+        let (identity, address) = (self.other.identity.clone(), self.other.address.clone());
+        self.other = FakeNode::start_as(identity, &address).await;
+        self.play();
+    }
+
+    /// What the other member was asked so far, pings aside.
+    pub(crate) fn seen(&self) -> Vec<Kind> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Waits until the other member has been asked something.
+    pub(crate) async fn sees(&self, what: &str, is_it: impl Fn(&Kind) -> bool) {
+        let seen = async || self.seen().iter().any(&is_it);
+        fleet::eventually(what, Duration::from_secs(2), seen).await;
+    }
+
+    pub(crate) fn topology(&self) -> Arc<Topology> {
+        self.topologies.load()
+    }
+
+    /// A key of the other member, or of the real one.
+    pub(crate) fn key(&self, of_other: bool, number: usize) -> String {
+        let topology = self.topology();
+        let is_it = |key: &String| {
+            let (owner, _) = topology.owner("default", key).unwrap();
+            (topology.member(owner).id.as_str() == "other") == of_other
+        };
+        (0..).map(|n| format!("k{n}")).filter(is_it).nth(number).unwrap()
+    }
+
+    /// Asks the real node as a gateway would that passes over the owner of other keys than its own.
+    pub(crate) async fn ask(&self, request: v1::Request) -> Answer {
+        self.ask_within(request, LONG).await
+    }
+
+    /// With so long for the first answer.
+    pub(crate) async fn ask_within(&self, request: v1::Request, try_time: Duration) -> Answer {
+        soon("an answer", self.link.call(self.call(request, try_time))).await
+    }
+
+    /// The same, in a task of its own.
+    pub(crate) fn begin(&self, request: v1::Request) -> tokio::task::JoinHandle<Answer> {
+        let (link, call) = (self.link.clone(), self.call(request, Duration::from_millis(100)));
+        tokio::spawn(async move { link.call(call).await })
+    }
+
+    fn call(&self, mut request: v1::Request, try_time: Duration) -> Call {
+        let topology = self.topology();
+        let (owner, position) = topology.owner(&request.group, &request.key).unwrap();
+        request.stand_in = topology.member(owner).id.as_str() == "other";
+        let now = Instant::now();
+        let (try_deadline, deadline) = (now + try_time, now + LONG);
+        Call { request, other: None, epoch: topology.epoch, position, try_deadline, deadline }
+    }
+
+    /// Asks by another epoch than that of the ring here.
+    pub(crate) async fn ask_by(&self, request: v1::Request, epoch: Epoch) -> Answer {
+        let call = Call { epoch, ..self.call(request, LONG) };
+        soon("an answer", self.link.call(call)).await
+    }
+
+    /// Sends the node an operation that is no request, as `role`.
+    pub(crate) async fn tell_as(&self, role: v1::Role, kind: Kind) -> Answer {
+        self.tell(Identity { role, ..gateway() }, kind).await
+    }
+
+    /// Asks the node for the hints that it keeps for that one.
+    pub(crate) async fn ask_hints_as(&self, identity: Identity) -> Answer {
+        self.tell(identity, Kind::HintsWanted(v1::HintsWanted {})).await
+    }
+
+    async fn tell(&self, identity: Identity, kind: Kind) -> Answer {
+        let peer = peer_of(&self.node);
+        let link = Link::spawn(&Handle::current(), identity, peer, v1::Lane::Small);
+        let epoch = self.topology().epoch;
+        soon("an answer", link.call(Call::other(kind, epoch, Instant::now() + LONG))).await
+    }
+
+    /// A number of the node's metrics.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let text = fleet::http::get(self.node.http_address(), "/metrics").await.unwrap().text();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("ringway_{name} ")));
+        line.unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.lifecycle.stop().hard.cancel();
+    }
+}
+
+fn settings(partition: Partition) -> Settings {
+    let mut settings = Settings::default();
+    (settings.node.port, settings.node.http_port, settings.node.workers) = (0, Some(0), 2);
+    let group = GroupSettings {
+        capacity: 1 << 20,
+        ttl: Duration::ZERO,
+        idle: Duration::ZERO,
+        eviction: Eviction::Lru,
+        max_value: 1 << 20,
+        partition,
+        origin: None,
+    };
+    settings.groups.insert("default".parse().unwrap(), group);
+    settings
+}
+
+fn record_of(fake: &FakeNode) -> NodeRecord {
+    NodeRecord {
+        id: fake.identity.id.parse().unwrap(),
+        instance: fake.identity.instance,
+        grpc: fake.address.clone(),
+        http: String::new(),
+        zone: String::new(),
+        weight: 100,
+        state: NodeState::Active,
+        version: String::new(),
+        started_at: String::new(),
+    }
+}
+
+fn peer_of(node: &Node) -> Peer {
+    Peer {
+        id: node.id().to_string(),
+        instance: uuid::Uuid::nil(),
+        address: node.grpc_address().to_string(),
+    }
+}
+
+async fn act(mut stream: FakeStream, script: Arc<Mutex<Script>>, seen: Arc<Mutex<Vec<Kind>>>) {
+    while let Ok(Some(batch)) = stream.next_ever().await {
+        for v1::Op { id, kind } in batch.ops {
+            let Some(kind) = kind else { continue };
+            if !matches!(kind, Kind::Ping(_) | Kind::Cancel(_)) {
+                seen.lock().unwrap().push(kind.clone());
+            }
+            let script = Arc::clone(&script.lock().unwrap());
+            if let Some(answer) = script(&kind) {
+                stream.answer(id, answer).await;
+            }
+        }
+    }
+}
+
+/// Answers everything, knows nothing.
+pub(crate) fn well(kind: &Kind) -> Option<Kind> {
+    match kind {
+        Kind::Ping(_) => Some(Kind::Pong(v1::Pong::default())),
+        Kind::HintsWanted(_) => Some(Kind::Hint(v1::Hint::default())),
+        Kind::Request(_) | Kind::Hint(_) => Some(Kind::Reply(v1::Reply::default())),
+        _ => None,
+    }
+}
+
+/// Is alive, and refuses to begin.
+pub(crate) fn refusing(kind: &Kind) -> Option<Kind> {
+    match kind {
+        Kind::Request(_) => Some(not_started(v1::not_started::Reason::CatchingUp)),
+        other => well(other),
+    }
+}
+
+/// Is alive, and does not answer requests.
+pub(crate) fn hanging(kind: &Kind) -> Option<Kind> {
+    if matches!(kind, Kind::Request(_)) { None } else { well(kind) }
+}
+
+pub(crate) fn get(key: &str) -> v1::Request {
+    request(v1::Verb::Get, key)
+}
+
+pub(crate) fn set(key: &str, value: &str) -> v1::Request {
+    v1::Request { value: value.to_owned().into(), ..request(v1::Verb::Set, key) }
+}
+
+pub(crate) fn request(verb: v1::Verb, key: &str) -> v1::Request {
+    let (group, key) = ("default".to_owned(), key.to_owned());
+    v1::Request { verb: verb.into(), group, key, ..Default::default() }
+}
+
+/// The reply, which must be one.
+pub(crate) fn reply(answer: Answer) -> v1::Reply {
+    match answer {
+        Answer::Reply(reply) => reply,
+        other => panic!("not a reply: {other:?}"),
+    }
+}
+
+/// The value of a read, or how it failed.
+pub(crate) fn value(answer: Answer) -> Result<String, v1::Code> {
+    let reply = reply(answer);
+    match reply.code() {
+        v1::Code::Ok => Ok(String::from_utf8(reply.value.to_vec()).unwrap()),
+        code => Err(code),
+    }
+}
+
+/// Whether an operation is a hint that names this key.
+pub(crate) fn hints(kind: &Kind, key: &str) -> bool {
+    matches!(kind, Kind::Hint(hint) if hint.keys.iter().any(|hinted| hinted.key == key))
+}
