@@ -4,6 +4,7 @@
 //! but nothing of how a gateway or a node works inside.
 
 pub mod bench;
+pub mod checker;
 pub mod cluster;
 pub mod demo;
 pub mod etcd;
