@@ -12,7 +12,6 @@ mod faults {
     mod run;
     mod scene;
     mod traffic;
-    mod values;
     // One file a row.
     mod compacted_etcd;
     mod cut_link;

@@ -1,5 +1,8 @@
 //! Row 5: one gateway is cut from one node, without a reset. Only that gateway stops calling it, the
 //! next node relays, the ring is unchanged; back ≤ 10 s; 0 failed, 0 stale.
+//!
+//! The short form has a proxy between them that swallows what it is sent. In the long one packets
+//! vanish between network namespaces.
 
 use std::time::Duration;
 
@@ -7,7 +10,7 @@ use fleet::{
     cluster::{Cluster, Plan},
     eventually,
     proxy::Rule,
-    recorder::Outcome,
+    recorder::{Operation, Outcome},
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -49,16 +52,18 @@ impl Row for CutLink {
     }
 
     fn plan(&self, usual: Plan) -> Plan {
-        usual.proxied()
+        match self.0 {
+            Form::Short => usual.proxied(),
+            Form::Long => usual.in_namespaces(),
+        }
     }
 
     async fn fault(&self, scene: &mut Scene) {
         let cluster = &scene.cluster;
-        let way = cluster.node(NODE).proxy();
         scene.strike();
         let healed =
             Instant::now() + self.0.either(Duration::from_secs(5), Duration::from_secs(60));
-        way.set_for(cluster.gateway(CUT).process().id(), Rule::Blackhole);
+        self.cut(cluster);
         eventually("the gateway passes the node over", NOTICED_WITHIN, async || {
             health(cluster, CUT, "ejected").await
         })
@@ -66,7 +71,7 @@ impl Row for CutLink {
         sleep_until(healed).await;
         health(cluster, CUT, "ejected").await.expect("it is cut off all the while");
         health(cluster, OTHER, "healthy").await.expect("only that gateway is");
-        way.heal();
+        self.mend(cluster);
         scene.heal();
         scene
             .timed("called again", BACK_WITHIN, async || health(cluster, CUT, "healthy").await)
@@ -77,11 +82,28 @@ impl Row for CutLink {
         let (changes, members) = run.ring_changes(|_| true);
         assert_eq!((changes, members), (0, NODES), "rings: {:#?}", run.rings);
         // Nobody else has the entries of the node: whoever finds them was relayed to it.
-        let lost = |o: &&fleet::recorder::Operation| {
-            o.outcome == Outcome::Missing && traffic::is_stored(&o.key)
-        };
+        let lost = |o: &&Operation| o.outcome == Outcome::Missing && traffic::is_stored(&o.key);
         let lost: Vec<_> = run.recording.operations.iter().filter(lost).map(|o| &o.key).collect();
         assert!(lost.is_empty(), "{} reads of stored keys missed: {lost:?}", lost.len());
+    }
+}
+
+impl CutLink {
+    fn cut(&self, cluster: &Cluster) {
+        let (gateway, node) = (cluster.gateway(CUT), cluster.node(NODE));
+        match self.0 {
+            Form::Short => node.proxy().set_for(gateway.process().id(), Rule::Blackhole),
+            Form::Long => {
+                cluster.network().drop_between(gateway.namespace(), node.namespace()).unwrap();
+            }
+        }
+    }
+
+    fn mend(&self, cluster: &Cluster) {
+        match self.0 {
+            Form::Short => cluster.node(NODE).proxy().heal(),
+            Form::Long => cluster.network().heal().unwrap(),
+        }
     }
 }
 

@@ -133,7 +133,8 @@ async fn ask(link: &Link, key: &str, epoch: Epoch) -> Answer {
         ..Default::default()
     };
     let deadline = Instant::now() + ANSWERS_WITHIN;
-    link.call(Call { request, epoch, position: 0, try_deadline: deadline, deadline }).await
+    let (position, other) = (0, None);
+    link.call(Call { request, other, epoch, position, try_deadline: deadline, deadline }).await
 }
 
 fn client() -> Identity {

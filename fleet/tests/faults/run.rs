@@ -2,13 +2,15 @@
 
 use std::{fmt, time::Duration};
 
-use fleet::recorder::{Operation, Recording};
+use fleet::{
+    checker::{self, Verdict},
+    recorder::{Operation, Recording},
+};
 
 use super::{
     rings::Ring,
     scene::{Scene, Timed},
     traffic,
-    values::{self, Verdict},
 };
 
 /// One fault under load.
@@ -81,7 +83,7 @@ impl<T> Run<T> {
 
 /// The verdict on the values of some operations of the usual load.
 pub(super) fn judged<'a>(operations: impl Iterator<Item = &'a Operation> + Clone) -> Verdict {
-    values::judge(operations, &traffic::stored())
+    checker::judge(operations, &traffic::stored())
 }
 
 impl<T> fmt::Display for Run<T> {

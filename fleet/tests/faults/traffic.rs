@@ -1,18 +1,17 @@
 //! The keys of the fault suite and the load on them.
 //!
 //! Some keys are stored before and only read: a miss of one is a lost entry. The others are written,
-//! read and deleted over and over, with values whose numbers rise ([`values`]).
+//! read and deleted over and over, with values by which the checker recognises them.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use fleet::{
     cluster::Member,
+    history::value,
     load::Load,
     recorder::{Planned, Recording},
 };
 use futures_util::{StreamExt, stream};
-
-use super::values;
 
 /// The load of short forms, in operations per second: an unoptimised fleet on two cores, beside its
 /// client and another test, is to have no trouble with it.
@@ -54,7 +53,7 @@ pub(super) fn all() -> Vec<String> {
 /// Stores what is only read.
 pub(super) async fn preload(gateway: &Member) {
     let writes = stored().into_iter().map(|key| async move {
-        let stored = gateway.write("default", &key, &values::value(&key, 0)).await.unwrap();
+        let stored = gateway.write("default", &key, &value(&key, 0)).await.unwrap();
         assert_eq!(stored.status, 201, "{}", stored.text());
     });
     stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).collect::<()>().await;
@@ -70,7 +69,7 @@ pub(super) fn mixture(prefix: &str) -> impl FnMut(u64) -> Option<Planned> + Send
         let round = n / ROUND;
         let changing = changed[round as usize % CHANGED_KEYS].as_str();
         Some(match n % ROUND {
-            0 => Planned::set("default", changing, values::value(changing, n + 1)),
+            0 => Planned::set("default", changing, value(changing, n + 1)),
             4 | 10 => Planned::get("default", changing),
             7 if round.is_multiple_of(3) => Planned::delete("default", changing),
             _ => Planned::get("default", stored[n as usize % STORED_KEYS].as_str()),
