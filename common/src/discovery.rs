@@ -22,6 +22,7 @@
 mod access;
 mod backoff;
 mod carried;
+mod continuity;
 mod etcd;
 mod fixed;
 mod flaps;

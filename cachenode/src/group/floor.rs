@@ -72,7 +72,9 @@ impl Floors {
 
     fn hides(&self, entry: &Stored) -> bool {
         let version = entry.version();
-        version.as_of < self.began_at()
+        // While the node is about to return nothing counts. Revisions are not compared: those of
+        // two stints may not even be of one generation.
+        self.began_at() == u64::MAX
             || version.clock < self.tick.load(Ordering::Acquire)
             || (entry.is_stand_in() && version.clock < self.stand_in_tick.load(Ordering::Acquire))
             || (self.pending.load(Ordering::Acquire) > 0 && self.is_in_doubt(entry))

@@ -504,7 +504,8 @@ async fn what_was_stored_before_the_node_was_out_of_the_cluster_is_absent() {
     let now = || Ok::<_, Error>(Authority::owner(stint.began_at()));
     assert!(bench.group.set(&write("k", "new"), now).unwrap().created);
     assert_eq!(bench.value("k").as_deref(), Some("new"));
-    let too_old = || Ok::<_, Error>(Authority::owner(stint.began_at() - 1));
-    bench.group.set(&write("late", "v"), too_old).unwrap();
-    assert_eq!(bench.value("late"), None, "by a ring from before it returned");
+    // After a wipe revisions are small again, and what is written by them has to be seen.
+    let another_life = || Ok::<_, Error>(Authority::owner(1));
+    bench.group.set(&write("later", "v"), another_life).unwrap();
+    assert_eq!(bench.value("later").as_deref(), Some("v"));
 }

@@ -79,7 +79,7 @@ impl Default for EtcdOptions {
             lease_ttl: Duration::from_secs(10),
             wanted: WantedRing::default(),
             state_dir: None,
-            connect_timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(3),
             anti_entropy: Duration::from_secs(30),
         }
@@ -200,8 +200,7 @@ impl Discovery for EtcdDiscovery {
 
     fn register(&self, record: NodeRecord) -> Registration {
         let lease_ttl = self.lease_ttl;
-        let keys = [self.layout.node(&record.id), self.layout.flaps(&record.id)];
-        let seat = EtcdSeat::new(self.endpoints.clone(), keys, lease_ttl);
+        let seat = EtcdSeat::new(self.endpoints.clone(), &self.layout, &record.id, lease_ttl);
         let (shown, status) = (self.views(), self.status());
         let (raw, clock) = (self.raw.subscribe(), Arc::clone(&self.clock));
         let prober = Arc::clone(&self.prober);

@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     discovery::{
         Discovery, DiscoveryStatus, NodeId, NodeRecord, Prober, Registration, View, WantedRing,
-        registrar::{self, Found, Seat, Setback, Terms, Try},
+        registrar::{self, Found, Seat, Setback, Terms, Try, Writing},
         standing::Standing,
     },
     error::{Code, Error, Result},
@@ -125,7 +125,9 @@ impl Seat for MemorySeat {
         Ok(())
     }
 
-    async fn put(&mut self, record: Vec<u8>, seen: u64, _history: Option<Vec<u8>>) -> Try<u64> {
+    async fn put(&mut self, writing: Writing) -> Try<u64> {
+        // Nothing is ever carried here, and a history would end with the process it is about.
+        let Writing { record, seen, .. } = writing;
         let lease = match self.lease {
             Some(lease) => lease,
             None => *self.lease.insert(self.shared.grant()),

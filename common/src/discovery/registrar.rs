@@ -22,6 +22,7 @@ use crate::{
     discovery::{
         DiscoveryStatus, NodeRecord, Prober, Registration, RegistrationState, Stint, View,
         backoff::Backoff,
+        continuity,
         flaps::{Damped, FLAP_WINDOW, History},
         registration::{Keeper, Order},
         status::moment,
@@ -31,6 +32,9 @@ use crate::{
 
 /// Who was registered for this long begins again with short waits when the record is lost.
 const STEADY: Duration = Duration::from_secs(1);
+
+/// The longest wait between tries; etcd may be away for days.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a record is not (or no longer) in the cluster state.
 #[derive(Debug)]
@@ -91,19 +95,25 @@ pub(crate) struct Found {
     pub(crate) history: Vec<u8>,
 }
 
+/// What is to be written at a node's place.
+#[derive(Debug, Clone)]
+pub(crate) struct Writing {
+    pub(crate) record: Vec<u8>,
+    /// The revision that the record there must still be of; 0: there must be none.
+    pub(crate) seen: u64,
+    /// News of the node's joins and leaves, to be written with it.
+    pub(crate) history: Option<Vec<u8>>,
+    /// Whether members must still be carried.
+    pub(crate) while_carried: bool,
+}
+
 /// One node's keys and lease in a backend. Every call is bounded in time.
 pub(crate) trait Seat: Send + 'static {
     /// What stands there now.
     fn found(&mut self) -> impl Future<Output = Try<Found>> + Send;
 
-    /// Writes the record under a lease if the key is still as of revision `seen` (0: absent), and
-    /// with it the history, if there is news of it; the revision of the write.
-    fn put(
-        &mut self,
-        record: Vec<u8>,
-        seen: u64,
-        history: Option<Vec<u8>>,
-    ) -> impl Future<Output = Try<u64>> + Send;
+    /// Writes the record under a lease, if all is still as it says; the revision of the write.
+    fn put(&mut self, writing: Writing) -> impl Future<Output = Try<u64>> + Send;
 
     /// Writes the history alone.
     fn note(&mut self, history: Vec<u8>) -> impl Future<Output = Try<()>> + Send;
@@ -171,6 +181,12 @@ impl Terms {
         self.clock.unix().as_millis() as u64
     }
 
+    /// Whether this node is in the ring all the same, so that nobody else owned its keys.
+    async fn is_carried(&self) -> bool {
+        let Self { record, raw, shown, lease_ttl, .. } = self;
+        continuity::is_carried(record, raw.clone(), shown, *lease_ttl / 3).await
+    }
+
     /// Whether others still see this node as a member: then its return changes nothing for them.
     fn is_shown(&self) -> bool {
         let shown = self.shown.borrow();
@@ -182,7 +198,7 @@ impl Terms {
 pub(crate) fn spawn(on: &Handle, seat: impl Seat, terms: Terms) -> Registration {
     let (registration, Keeper { state, stint, orders }) = Registration::new();
     // Tried again sooner than a lease could run out meanwhile.
-    let backoff = Backoff::up_to(terms.lease_ttl / 3);
+    let backoff = Backoff::up_to(LONGEST_WAIT.min(terms.lease_ttl / 3));
     let registrar = Registrar {
         seat,
         terms,
@@ -323,13 +339,16 @@ impl<S: Seat> Registrar<S> {
         if joins {
             self.damp().await?;
         }
-        if self.was_registered && !is_ours {
+        let returns = self.was_registered && !is_ours;
+        let while_carried = returns && seen == 0 && self.terms.is_carried().await;
+        if returns && !while_carried {
             self.stint.is_about_to_begin();
         }
         let history = joins.then(|| self.history.to_json());
-        let put = match self.seat.put(json.clone(), seen, history.clone()).await {
+        let writing = Writing { record: json, seen, history, while_carried };
+        let put = match self.seat.put(writing.clone()).await {
             // The lease that was thought to be alive is not: with another one, at once.
-            Err(Setback::LeaseLost) => self.seat.put(json, seen, history).await,
+            Err(Setback::LeaseLost) => self.seat.put(writing).await,
             put => put,
         };
         put.map(|revision| self.begun(revision))

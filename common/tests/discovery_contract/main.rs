@@ -4,9 +4,9 @@
 
 mod backend;
 mod etcd;
+mod etcd_access;
 mod etcd_damping;
 mod etcd_disaster;
-mod etcd_access;
 mod etcd_faults;
 mod etcd_outages;
 mod etcd_server;

@@ -10,8 +10,10 @@ use super::{
     list::revision,
 };
 use crate::discovery::{
+    NodeId,
     flaps::HISTORY_LIFE,
-    registrar::{Found, Holder, Seat, Setback, Try},
+    layout::Layout,
+    registrar::{Found, Holder, Seat, Setback, Try, Writing},
 };
 
 /// A key, the lease it is bound to, and the connection that keeps them.
@@ -22,6 +24,8 @@ pub(super) struct EtcdSeat {
     key: String,
     /// Where the node's recent joins and leaves stand.
     history_key: String,
+    /// Where carried members stand.
+    carried_key: String,
     lease_ttl: Duration,
     lease: Option<Lease>,
 }
@@ -34,12 +38,24 @@ struct Lease {
 }
 
 impl EtcdSeat {
-    /// `keys`: of the record, and of the node's joins and leaves.
-    pub(super) fn new(endpoints: Endpoints, keys: [String; 2], lease_ttl: Duration) -> Self {
+    /// The place of the node with that id.
+    pub(super) fn new(
+        endpoints: Endpoints,
+        layout: &Layout,
+        id: &NodeId,
+        lease_ttl: Duration,
+    ) -> Self {
         // Whatever takes longer could cost the lease.
         let endpoints = endpoints.shuffled().answering_within(lease_ttl / 3);
-        let [key, history_key] = keys;
-        Self { endpoints, connection: None, key, history_key, lease_ttl, lease: None }
+        Self {
+            endpoints,
+            connection: None,
+            key: layout.node(id),
+            history_key: layout.flaps(id),
+            carried_key: layout.carried(),
+            lease_ttl,
+            lease: None,
+        }
     }
 
     async fn connection(&mut self) -> Try<Connection> {
@@ -171,7 +187,8 @@ impl Seat for EtcdSeat {
         Ok(Found { holder, history: history.map(|kv| kv.value().to_vec()).unwrap_or_default() })
     }
 
-    async fn put(&mut self, record: Vec<u8>, seen: u64, history: Option<Vec<u8>>) -> Try<u64> {
+    async fn put(&mut self, writing: Writing) -> Try<u64> {
+        let Writing { record, seen, history, while_carried } = writing;
         let lease = self.granted().await?;
         let bound = PutOptions::new().with_lease(lease.id);
         let mut puts = vec![TxnOp::put(self.key.clone(), record, Some(bound))];
@@ -179,7 +196,9 @@ impl Seat for EtcdSeat {
             puts.push(self.put_history(history).await?);
         }
         let unchanged = Compare::mod_revision(self.key.clone(), CompareOp::Equal, seen as i64);
-        let put = self.transact(Txn::new().when([unchanged]).and_then(puts)).await?;
+        let carrying = Compare::version(self.carried_key.clone(), CompareOp::Greater, 0);
+        let when = [unchanged].into_iter().chain(while_carried.then_some(carrying));
+        let put = self.transact(Txn::new().when(when.collect::<Vec<_>>()).and_then(puts)).await?;
         if put.succeeded() { Ok(revision(put.header())) } else { Err(Setback::Raced) }
     }
 

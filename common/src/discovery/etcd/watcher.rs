@@ -34,8 +34,9 @@ use crate::{
     error::{Code, Error, Result},
 };
 
-/// The longest wait between tries; etcd may be away for days.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The longest wait between tries; etcd may be away for days, and is followed again within a second
+/// when it is back.
+const LONGEST_WAIT: Duration = Duration::from_millis(800);
 /// A session that lasted this long was a good one: the next wait is short again.
 const GOOD_SESSION: Duration = Duration::from_secs(10);
 /// The wait between tries while somebody has proof that there is news: a request was refused
