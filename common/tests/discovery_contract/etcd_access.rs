@@ -35,10 +35,10 @@ fn user((name, password): (&str, &str)) -> EtcdAccess {
     EtcdAccess { user: Some(user), ..EtcdAccess::default() }
 }
 
-async fn assert_works(handle: &dyn Discovery) {
-    let registration = handle.register(node(A));
+async fn assert_works(handle: &dyn Discovery, address: &str) {
+    let registration = handle.register(node(address));
     until_registered(&registration).await;
-    until_view(handle, |view| ids(view) == [A]).await;
+    until_view(handle, |view| ids(view) == [address]).await;
     registration.leave().await.unwrap();
 }
 
@@ -65,7 +65,7 @@ async fn with_users() -> EtcdServer {
 #[tokio::test]
 async fn a_user_and_its_password_are_let_in() {
     let server = with_users().await;
-    assert_works(&*handle(server.address().to_string(), user(FLEET))).await;
+    assert_works(&*handle(server.address().to_string(), user(FLEET)), A).await;
 }
 
 #[tokio::test]
@@ -109,10 +109,10 @@ async fn a_user_may_be_configured_before_authentication_is_switched_on() {
         ..options(server.address().to_string(), user(FLEET))
     };
     let handle = start(options, &Answering::default());
-    assert_works(&*handle).await;
+    assert_works(&*handle, A).await;
     add_users(&server).await;
     server.client().await.auth_enable().await.unwrap();
-    assert_works(&*handle).await;
+    assert_works(&*handle, B).await;
 }
 
 /// Certificates of one authority, in files.
@@ -182,7 +182,7 @@ async fn certificates_of_the_same_authority_are_accepted_on_both_sides() {
         identity: Some(ours.identity("node")),
         user: None,
     };
-    assert_works(&*handle(format!("https://127.0.0.1:{port}"), access)).await;
+    assert_works(&*handle(format!("https://127.0.0.1:{port}"), access), A).await;
 }
 
 #[tokio::test]

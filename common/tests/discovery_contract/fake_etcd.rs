@@ -112,8 +112,8 @@ struct Shared {
     told: i64,
     watchers: Vec<Watcher>,
     watches_opened: usize,
-    /// Streams of renewals that were opened, by lease.
-    renewal_streams: BTreeMap<i64, usize>,
+    /// Renewals that were asked for, by lease.
+    renewals: BTreeMap<i64, usize>,
 }
 
 /// An open watch.
@@ -131,7 +131,7 @@ impl FakeEtcd {
             told: 1,
             watchers: Vec::new(),
             watches_opened: 0,
-            renewal_streams: BTreeMap::new(),
+            renewals: BTreeMap::new(),
         })))
         .await
     }
@@ -191,11 +191,11 @@ impl FakeEtcd {
         PbEvent { r#type: 0, kv: Some(kv.unwrap()), prev_kv: None }
     }
 
-    /// How often renewals of the lease of a node's record were begun.
-    pub(crate) fn renewal_streams(&self, id: &str) -> usize {
+    /// How often a renewal of the lease of a node's record was asked for.
+    pub(crate) fn renewals(&self, id: &str) -> usize {
         let shared = self.shared();
         let lease = shared.keyspace.get(key(id).as_bytes()).map_or(0, |kv| kv.lease);
-        shared.renewal_streams.get(&lease).copied().unwrap_or(0)
+        shared.renewals.get(&lease).copied().unwrap_or(0)
     }
 
     /// Tells all watchers of this endpoint something, true or not.

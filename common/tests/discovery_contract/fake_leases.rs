@@ -4,7 +4,7 @@ use common::discovery::RegistrationState;
 
 use crate::{
     backend::*,
-    fake_etcd::{FakeEtcd, Renewals},
+    fake_etcd::{FakeEtcd, Renewals, Watches},
 };
 
 fn is_late(state: &RegistrationState) -> bool {
@@ -31,13 +31,13 @@ async fn a_renewal_is_done_when_it_is_answered_not_when_it_is_asked_for() {
     let handle = fake.handle(LONG);
     let registration = handle.register(node(A));
     until_registered(&registration).await;
-    eventually("renewals are asked for", || fake.renewal_streams(A) > 0).await;
+    eventually("renewals are asked for", || fake.renewals(A) > 0).await;
     fake.faults().renewals = Renewals::Unanswered;
     until(registration.state(), is_late).await;
-    let streams = fake.renewal_streams(A);
+    let asked = fake.renewals(A);
     fake.faults().renewals = Renewals::Honest;
     until_registered(&registration).await;
-    eventually("renewals are asked for again", || fake.renewal_streams(A) > streams).await;
+    eventually("renewals are asked for again", || fake.renewals(A) > asked).await;
 }
 
 #[tokio::test]
@@ -46,6 +46,7 @@ async fn an_answer_that_comes_late_is_none() {
     let handle = fake.handle(LONG);
     let registration = handle.register(node(A));
     until_registered(&registration).await;
+    eventually("the lease is renewed", || fake.renewals(A) > 1).await;
     fake.faults().renewals = Renewals::Late(SHORT / 2);
     until(registration.state(), is_late).await;
     fake.faults().renewals = Renewals::Honest;
@@ -58,7 +59,9 @@ async fn a_renewal_of_nothing_is_heard_without_a_watch() {
     let handle = fake.handle(LONG);
     let registration = handle.register(node(A));
     let revision = until_registered(&registration).await;
-    fake.faults().watches = crate::fake_etcd::Watches::Silent;
+    // The second question shows that the first was answered.
+    eventually("the lease is renewed", || fake.renewals(A) > 1).await;
+    fake.faults().watches = Watches::Silent;
     fake.end_lease(A);
     until_registered_after(&registration, Some(revision)).await;
 }

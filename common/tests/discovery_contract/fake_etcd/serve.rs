@@ -53,11 +53,14 @@ impl Service {
             self.change(slips_in);
         }
         let mut shared = self.shared.lock().unwrap();
+        shared.watches_opened += 1;
         let header = Some(shared.keyspace.header());
         if self.with_faults(|faults| faults.watches) != Watches::Unanswered {
             let created = PbWatchResponse { header, created: true, ..PbWatchResponse::default() };
             let _ = answers.send(Ok(created));
         }
+        let mut watcher =
+            Watcher { from: self.faults.clone(), first: asked.key, end: asked.range_end, answers };
         let compacted = shared.keyspace.compacted();
         if asked.start_revision > 0 && asked.start_revision < compacted {
             let told = PbWatchResponse {
@@ -66,17 +69,16 @@ impl Service {
                 compact_revision: compacted,
                 ..PbWatchResponse::default()
             };
-            let _ = answers.send(Ok(told));
+            let _ = watcher.answers.send(Ok(told));
+            // The stream stays open, and hears nothing any more.
+            (watcher.first, watcher.end) = (Vec::new(), Vec::new());
         }
-        let watcher =
-            Watcher { from: self.faults.clone(), first: asked.key, end: asked.range_end, answers };
         if asked.start_revision > 0 {
             for (revision, events) in shared.keyspace.since(asked.start_revision) {
                 watcher.hears(&shared.keyspace, revision, &events);
             }
         }
         shared.watchers.push(watcher);
-        shared.watches_opened += 1;
     }
 
     /// The answer to one renewal, if there is one.
@@ -210,11 +212,8 @@ impl PbLeaseService for Service {
         let (answers, stream) = unbounded_channel();
         let service = self.clone();
         tokio::spawn(async move {
-            let mut first = true;
             while let Ok(Some(PbLeaseKeepAliveRequest { id })) = asked.message().await {
-                if std::mem::take(&mut first) {
-                    *service.shared.lock().unwrap().renewal_streams.entry(id).or_default() += 1;
-                }
+                *service.shared.lock().unwrap().renewals.entry(id).or_default() += 1;
                 if let Some(answer) = service.renew(id).await {
                     let _ = answers.send(Ok(answer));
                 }
