@@ -3,6 +3,8 @@
 
 #[path = "relay/bench.rs"]
 mod bench;
+#[path = "relay/changing.rs"]
+mod changing;
 #[path = "../../common/tests/support/fake_node.rs"]
 mod fake_node;
 #[path = "relay/relaying.rs"]

@@ -16,13 +16,19 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
+use super::away::HINTS_PER_OPERATION;
+
 /// Versions that the conditions of a batch may name. The head of an HTTP request, where they come
 /// from, has no room for as many.
 const MAX_VERSIONS: usize = 1024;
+/// Keys that the hints of a batch may name.
+const MAX_HINTED: usize = MAX_BATCH_OPS * HINTS_PER_OPERATION;
 /// From a batch to its operations, and on to the versions of their conditions: field numbers of
 /// `cache.proto`.
 const OPS: [u64; 1] = [4];
 const VERSIONS: [u64; 4] = [4, 2, 11, 3];
+/// From a batch to its hints' keys.
+const HINTED: [u64; 3] = [4, 24, 1];
 
 type Inner = ProstCodec<Batch, Batch>;
 
@@ -69,6 +75,10 @@ fn check(message: &[u8]) -> Result<(), Error> {
     // In a small message they can't do harm, and nearly all messages are small.
     if message.len() > MAX_BATCH_BYTES && count(message, &VERSIONS, MAX_VERSIONS) > MAX_VERSIONS {
         let text = format!("the conditions of a batch name at most {MAX_VERSIONS} versions");
+        return Err(Error::new(Code::InvalidRequest, text));
+    }
+    if message.len() > MAX_BATCH_BYTES && count(message, &HINTED, MAX_HINTED) > MAX_HINTED {
+        let text = format!("the hints of a batch name at most {MAX_HINTED} keys");
         return Err(Error::new(Code::InvalidRequest, text));
     }
     Ok(())
@@ -172,5 +182,13 @@ mod tests {
         assert!(check(&b"\x22\x00".repeat(1 << 20)).is_err());
         assert!(check(&batch(1, 2000)).is_ok(), "small all the same");
         assert!(check(&batch(1, MAX_BATCH_BYTES)).is_err());
+        let hint = |keys: usize| {
+            let keys =
+                vec![proto::v1::HintedKey { key: "k".repeat(16), ..Default::default() }; keys];
+            let kind = Some(Kind::Hint(proto::v1::Hint { keys, ..Default::default() }));
+            Batch { ops: vec![Op { id: 1, kind }], ..Batch::default() }.encode_to_vec()
+        };
+        assert!(check(&hint(MAX_HINTED)).is_ok());
+        assert!(check(&hint(MAX_HINTED + 1)).is_err());
     }
 }

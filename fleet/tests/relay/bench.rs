@@ -13,7 +13,7 @@ use common::{
     clock::{Clock, SystemClock},
     config::{Eviction, GroupSettings, Partition, Settings},
     discovery::{
-        DEFAULT_LEASE_TTL, Discovery, GrpcProber, MemoryRegistry, NodeRecord, NodeState,
+        DEFAULT_LEASE_TTL, Discovery, GrpcProber, MemoryRegistry, NodeId, NodeRecord, NodeState,
         Registration, WantedRing,
     },
     lifecycle::Lifecycle,
@@ -61,6 +61,7 @@ pub(crate) struct Bench {
     script: Arc<Mutex<Script>>,
     seen: Arc<Mutex<Vec<Kind>>>,
     topologies: Topologies,
+    registry: MemoryRegistry,
     _registration: Registration,
     stop: CancellationToken,
     link: Link,
@@ -94,17 +95,41 @@ impl Bench {
             script: Arc::new(Mutex::new(script)),
             seen: Arc::default(),
             topologies,
+            registry,
             _registration: registration,
             stop,
             link,
         };
         bench.play();
-        let complete = || {
-            let topology = bench.topology();
-            topology.members().len() == 2 && bench.node.ring_digest() == topology.epoch.digest
-        };
-        fleet::eventually("one ring", Duration::from_secs(1), async || complete()).await;
+        bench.rings_agree(2).await;
         bench
+    }
+
+    /// Another member joins, of whom nothing is known but a record, until what is returned goes.
+    pub(crate) async fn passer_by(&self) -> PasserBy {
+        let registry = self.registry.clone();
+        let discovery = registry.join(&WantedRing::default(), Arc::new(GrpcProber));
+        let id: NodeId = "passer-by".parse().unwrap();
+        let record = NodeRecord {
+            id: id.clone(),
+            instance: uuid::Uuid::from_u128(3),
+            grpc: "127.0.0.1:1".to_owned(),
+            ..record_of(&self.other)
+        };
+        let registration = discovery.register(record);
+        let mut passer_by = PasserBy { registration, topology: self.topology() };
+        self.rings_agree(3).await;
+        passer_by.topology = self.topology();
+        passer_by
+    }
+
+    /// Waits until the node and the test know a ring of so many.
+    pub(crate) async fn rings_agree(&self, members: usize) {
+        fleet::eventually("one ring", Duration::from_secs(1), async || {
+            let topology = self.topology();
+            topology.members().len() == members && self.node.ring_digest() == topology.epoch.digest
+        })
+        .await;
     }
 
     /// Lets the other member act by its script.
@@ -212,6 +237,19 @@ impl Bench {
         let text = fleet::http::get(self.node.http_address(), "/metrics").await.unwrap().text();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("ringway_{name} ")));
         line.unwrap().parse().unwrap()
+    }
+}
+
+/// A member that joined.
+pub(crate) struct PasserBy {
+    registration: Registration,
+    /// The ring with it.
+    pub(crate) topology: Arc<Topology>,
+}
+
+impl PasserBy {
+    pub(crate) async fn leave(self) {
+        self.registration.leave().await.unwrap();
     }
 }
 
