@@ -13,3 +13,5 @@ mod relaying;
 mod standing_in;
 #[path = "relay/standing_still.rs"]
 mod standing_still;
+#[path = "relay/stopped.rs"]
+mod stopped;

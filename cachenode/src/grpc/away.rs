@@ -130,7 +130,19 @@ impl Away {
         let Some(away) = away else { return v1::Hint::default() };
         let names: HashSet<&Name> = away.hints.keys().chain(away.claims.keys()).collect();
         let keys = names.into_iter().map(hinted).collect();
-        v1::Hint { keys, everything: away.everything.is_some(), epoch: None }
+        let everything = away.everything.is_some();
+        v1::Hint { keys, everything, epoch: None, number: owners.writes }
+    }
+
+    /// The owner has acted by the hints of an answer with that number.
+    pub(crate) fn taken(&self, owner: &NodeId, instance: Uuid, number: u64) {
+        let mut owners = self.lock();
+        let away = owners.by_id.get_mut(owner).filter(|away| away.instance == instance);
+        let Some(away) = away else { return };
+        let before = away.hints.len();
+        away.hints.retain(|_, write| *write > number);
+        away.everything = away.everything.filter(|write| *write > number);
+        self.metrics.hints_delivered.inc_by((before - away.hints.len()) as u64);
     }
 
     /// Owners for whom there are hints.
@@ -229,7 +241,7 @@ impl Due {
     /// In the words of the wire.
     pub(crate) fn to_wire(&self) -> v1::Hint {
         let keys = self.hints.iter().map(|(name, _)| hinted(name)).collect();
-        v1::Hint { keys, everything: self.everything.is_some(), epoch: None }
+        v1::Hint { keys, everything: self.everything.is_some(), ..Default::default() }
     }
 }
 
@@ -314,6 +326,17 @@ mod tests {
         assert!(away.due(&o).is_none(), "nothing has happened yet");
         drop(claim);
         assert!(wanted(&away, &o).is_empty(), "and nothing will");
+    }
+
+    #[test]
+    fn what_was_taken_from_an_answer_is_not_delivered_again() {
+        let (away, o) = (away(), owner(1));
+        write(&away, &o, "k");
+        let claim = away.claim(&o, "g", "under way").unwrap();
+        let number = away.wanted(&o.id, o.instance).number;
+        claim.keep();
+        away.taken(&o.id, o.instance, number);
+        assert_eq!(wanted(&away, &o), ["under way"], "it was no hint yet");
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl Stream {
                 Some(Kind::Hint(hint)) if self.peer.is_some() => {
                     Some(Kind::Reply(self.node.take_hints(&hint)))
                 }
-                Some(Kind::HintsWanted(_)) => Some(self.hints()),
+                Some(Kind::HintsWanted(wanted)) => Some(self.hints(&wanted)),
                 _ => Some(Kind::Reply(unsupported("operation"))),
             };
             if let Some(kind) = answer {
@@ -201,11 +201,11 @@ impl Stream {
     }
 
     /// The hints for the node that opened this stream, which stood still.
-    fn hints(&self) -> Kind {
+    fn hints(&self, wanted: &v1::HintsWanted) -> Kind {
         let Some((id, instance)) = &self.peer else {
             return Kind::Reply(unsupported("operation"));
         };
-        Kind::Hint(self.node.hints_for(&self.router, id, *instance))
+        Kind::Hint(self.node.hints_for(&self.router, (id, *instance), wanted))
     }
 
     /// Does a request; `None`: it will answer later.

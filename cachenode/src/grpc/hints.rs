@@ -34,7 +34,13 @@ impl NodeService {
     }
 
     /// What a node that stood still has to know. It is heard of by asking.
-    pub(super) fn hints_for(&self, router: &Router, id: &NodeId, instance: Uuid) -> v1::Hint {
+    pub(super) fn hints_for(
+        &self,
+        router: &Router,
+        (id, instance): (&NodeId, Uuid),
+        wanted: &v1::HintsWanted,
+    ) -> v1::Hint {
+        self.away.taken(id, instance, wanted.taken);
         // In this order: whoever does not find it well after this has left a claim that is seen
         // below.
         if let Some(member) = router.member(id).filter(|it| it.record().instance == instance) {

@@ -6,7 +6,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use common::{link::Answer, route::Router, topology::Topology};
+use common::{
+    discovery::NodeRecord,
+    link::Answer,
+    route::{Member, Router},
+    topology::Topology,
+};
 use proto::v1::{self, op::Kind};
 use tokio::{
     task::JoinSet,
@@ -87,32 +92,34 @@ struct Round {
 async fn ask_everybody(node: &Arc<NodeService>, router: &Arc<Router>, before: &Topology) -> Round {
     let now = node.topology();
     let others = now.members().iter().filter(|member| member.id != node.id);
-    let is_member_yet = |former: &common::discovery::NodeRecord| {
+    let is_member_yet = |former: &NodeRecord| {
         now.members().iter().any(|it| it.id == former.id && it.instance == former.instance)
     };
     let nobody_left = before.members().iter().all(|it| it.id == node.id || is_member_yet(it));
     let mut questions = JoinSet::new();
     for id in others.map(|member| member.id.clone()) {
-        let router = Arc::clone(router);
-        questions.spawn(async move {
-            let asked = router.member(&id)?;
-            match asked.tell(Kind::HintsWanted(v1::HintsWanted {}), ASK).await {
-                Answer::Hints(hint) => Some(hint),
-                _ => None,
-            }
-        });
+        let (node, router) = (Arc::clone(node), Arc::clone(router));
+        questions.spawn(async move { ask(&node, &router.member(&id)?).await });
     }
     let answers = questions.join_all().await;
-    let mut round = Round { complete: nobody_left, epochs: Vec::new() };
-    for answer in answers {
-        let Some(hint) = answer else {
-            round.complete = false;
-            continue;
-        };
-        node.take_hints(&hint);
-        round.epochs.extend(hint.epoch);
+    let complete = nobody_left && answers.iter().all(Option::is_some);
+    Round { complete, epochs: answers.into_iter().flatten().flatten().collect() }
+}
+
+/// Asks one member, and acts by what it says before that is believed to be done. The epoch is the
+/// member's; `None`: it does not answer.
+async fn ask(node: &NodeService, member: &Member<'_>) -> Option<Option<v1::Epoch>> {
+    let question = |taken| Kind::HintsWanted(v1::HintsWanted { taken });
+    let Answer::Hints(hint) = member.tell(question(0), ASK).await else { return None };
+    node.take_hints(&hint);
+    if hint.everything || !hint.keys.is_empty() {
+        // So that they do not come once more, when newer values are here. Unheard, that costs a
+        // few of those; what has come in since the question counts like the first answer.
+        if let Answer::Hints(more) = member.tell(question(hint.number), ASK).await {
+            node.take_hints(&more);
+        }
     }
-    round
+    Some(hint.epoch)
 }
 
 /// Reads the cluster state if somebody goes by a newer ring. False: it could not be read.

@@ -222,7 +222,7 @@ impl Bench {
 
     /// Asks the node for the hints that it keeps for that one.
     pub(crate) async fn ask_hints_as(&self, identity: Identity) -> Answer {
-        self.tell(identity, Kind::HintsWanted(v1::HintsWanted {})).await
+        self.tell(identity, Kind::HintsWanted(v1::HintsWanted::default())).await
     }
 
     async fn tell(&self, identity: Identity, kind: Kind) -> Answer {

@@ -85,7 +85,7 @@ async fn hints_are_taken_from_nodes_and_from_nobody_else() {
     let hinted = v1::HintedKey { group: "default".to_owned(), key: key.clone() };
     let hint = || Kind::Hint(v1::Hint { keys: vec![hinted.clone()], ..Default::default() });
     for role in [v1::Role::Gateway, v1::Role::Client, v1::Role::Unspecified] {
-        for kind in [hint(), Kind::HintsWanted(v1::HintsWanted {})] {
+        for kind in [hint(), Kind::HintsWanted(v1::HintsWanted::default())] {
             let Answer::Reply(reply) = bench.tell_as(role, kind).await else { panic!("a reply") };
             assert_eq!(reply.code(), v1::Code::Unsupported);
         }
