@@ -7,7 +7,6 @@ use std::{
 
 use common::discovery::{Discovery, Registration, RegistrationState, Serving, View, WantedRing};
 use etcd_client::{AlarmAction, AlarmType, Client, DeleteOptions};
-use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -126,13 +125,13 @@ async fn an_etcd_that_stood_still_for_longer_than_all_leases_changes_no_ring() {
     let backend = Etcd::start(SHORT).await;
     let address = backend.server.address().to_string();
     let fleet = Fleet::start(&backend, &address).await;
-    backend.server.signal(Signal::STOP);
+    backend.server.suspend();
     for registration in &fleet.registrations {
         until(registration.state(), |s| matches!(s, RegistrationState::Trying { .. })).await;
     }
     // Nothing tells that a lease is over while etcd stands still.
     sleep(SHORT * 2).await;
-    backend.server.signal(Signal::CONT);
+    backend.server.wake();
     fleet.is_whole_and_never_was_less().await;
 }
 

@@ -121,12 +121,6 @@ impl EtcdServer {
         }
     }
 
-    /// Lets it stand still, with its connections open, or go on.
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(self.process.as_ref().unwrap());
-        kill_process(pid, signal).unwrap();
-    }
-
     /// Starts it again with the data it has. Returns whether it serves.
     pub(crate) async fn resume(&mut self) -> bool {
         self.stop();

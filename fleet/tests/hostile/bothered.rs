@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use common::clock::{Clock, SystemClock};
 use fleet::{
-    cluster::{Cluster, Member, PATIENT, Plan},
+    cluster::{Cluster, Member, Plan},
     load::{Load, Running},
     recorder::{Planned, Summary},
     timers,
@@ -67,9 +67,9 @@ pub(crate) fn honest_plan() -> impl FnMut(u64) -> Option<Planned> + Send + 'stat
 impl Bothered {
     /// A fleet and a little honest load, for short forms: nobody asks for times.
     pub(crate) async fn short() -> Self {
-        let plan = Plan { nodes: 2, ..Plan::default() }.patient();
+        let plan = Plan { nodes: 2, ..Plan::default() };
         let cluster = Self::fleet(plan).await;
-        let load = Load { deadline: PATIENT, ..Load::new(cluster.gateway_addresses(), SHORT_RATE) };
+        let load = Load::new(cluster.gateway_addresses(), SHORT_RATE);
         let load = load.start(honest_plan());
         Self { cluster, load, rate: SHORT_RATE, measured: false, attacked: Duration::MAX }
     }

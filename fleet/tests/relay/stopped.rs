@@ -29,7 +29,7 @@ async fn put(cluster: &Cluster, gateway: usize, key: &str, value: &str) {
 
 #[tokio::test]
 async fn a_node_that_was_stopped_shows_nobody_what_it_had_before_others_wrote() {
-    let plan = Plan { gateways: 2, ..Plan::default() }.lease_ttl(Duration::from_secs(60)).patient();
+    let plan = Plan { gateways: 2, ..Plan::default() }.lease_ttl(Duration::from_secs(60));
     let cluster = Cluster::start(plan).await.unwrap();
     let keys: Vec<_> = (0..KEYS).map(|n| format!("stopped-{n}")).collect();
     let owners = cluster.owners(0, "default", &keys).await.unwrap();
