@@ -5,6 +5,7 @@ mod codec;
 mod deferred;
 mod exchange;
 mod hints;
+mod newer;
 mod operation;
 mod ownership;
 mod relay;
@@ -31,6 +32,7 @@ use tower::service_fn;
 use crate::{groups::Groups, metrics::NodeMetrics};
 
 pub(crate) use away::Away;
+pub(crate) use newer::Newer;
 pub(crate) use rings::Rings;
 pub(crate) use steady::{PULSE, Standstill, Steadiness};
 
@@ -49,6 +51,8 @@ pub(crate) struct NodeService {
     pub(crate) rings: Rings,
     /// What was done in the stead of other nodes.
     pub(crate) away: Arc<Away>,
+    /// What others have seen of the cluster state, and this node has not.
+    pub(crate) newer: Newer,
     /// Whether this process has been running all the time.
     pub(crate) steady: Steadiness,
     pub(crate) metrics: NodeMetrics,

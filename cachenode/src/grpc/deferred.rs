@@ -85,8 +85,7 @@ impl Deferred {
                 Later::Behind if caught_up => false,
                 Later::Behind => {
                     caught_up = true;
-                    let reading = self.node.route.topologies.catch_up(self.epoch.as_of);
-                    matches!(timeout(patience, reading).await, Ok(Ok(_)))
+                    self.node.catch_up(patience).await
                 }
                 Later::Foreign => {
                     self.met = true;

@@ -160,7 +160,15 @@ fn authority(
     sender: &Sender<'_>,
 ) -> std::result::Result<Authority, Failure> {
     let as_of = topology.epoch.as_of;
-    let standing = judge(topology, &node.id, sender.epoch, request, sender.met)?;
+    // Whoever asks, and by whatever ring: there may be another owner.
+    if node.newer.is_ahead_of(&topology.epoch) {
+        return Err(Refusal::Later(Later::Behind).into());
+    }
+    let standing = judge(topology, &node.id, sender.epoch, request, sender.met);
+    if standing == Err(Refusal::Later(Later::Behind)) {
+        node.newer.told(sender.epoch);
+    }
+    let standing = standing?;
     // A node that has left says who owns the key now; where that is not known yet, others may.
     if sender.moment.leaving {
         return Err(Refusal::NotStarted(Reason::Draining).into());

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::{StartError, definitions, hinting, relinquish, steadying};
 use crate::{
     groups::Groups,
-    grpc::{Away, CacheService, NodeService, Rings, Steadiness, exchange_route},
+    grpc::{Away, CacheService, Newer, NodeService, Rings, Steadiness, exchange_route},
     http::{self, Registered},
     metrics::{GroupMetrics, NodeMetrics},
 };
@@ -126,6 +126,7 @@ pub(super) fn service(
         clock,
         leaving: CancellationToken::new(),
         rings: Rings::new(),
+        newer: Newer::default(),
         away: Away::new(metrics.clone()),
         metrics,
     }))
