@@ -114,7 +114,8 @@ impl Whereabouts {
         let last = causes().last().map(ToString::to_string).unwrap_or_default();
         // Detected here, not said by the other side: that would be speaking HTTP/2.
         if causes().filter_map(|cause| cause.downcast_ref()).any(h2::Error::is_library) {
-            return Broken::Explained(format!("what answers there is not an etcd ({last})"));
+            let hint = if self.encrypted { "" } else { ", or it expects https://" };
+            return Broken::Explained(format!("what answers there is not an etcd{hint} ({last})"));
         }
         if self.encrypted && causes().any(is_eof) {
             let why = format!("it hung up on TLS: use http:// if it does not speak that ({last})");
