@@ -17,6 +17,7 @@ pub mod netns;
 pub mod process;
 pub mod proxy;
 pub mod recorder;
+pub mod report;
 pub mod timers;
 pub mod tools;
 pub mod trial;
