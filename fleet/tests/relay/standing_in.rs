@@ -1,6 +1,6 @@
 //! Owners that the next node can't reach either, and what they hear when they are back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{config::Partition, link::Answer};
 use proto::v1::{self, op::Kind};
@@ -54,7 +54,9 @@ async fn an_owner_that_refuses_and_takes_no_hint_does_not_keep_the_writer() {
     let bench = Bench::start().await;
     bench.on(|kind| if matches!(kind, Kind::Hint(_)) { None } else { refusing(kind) });
     let key = bench.key(true, 0);
+    let started = Instant::now();
     assert_eq!(reply(bench.ask(set(&key, "v")).await).code(), v1::Code::Ok);
+    assert!(started.elapsed() >= Duration::from_millis(150), "it was given its time first");
     bench.on(refusing);
     fleet::eventually("the hint is delivered later", Duration::from_secs(2), async || {
         bench.metric("hints_delivered_total").await == 1
