@@ -388,7 +388,7 @@ fn naive(lines: &[Line]) -> (usize, usize) {
             })
         };
         wrong += usize::from(sources.is_empty());
-        older += usize::from(!sources.is_empty() && sources.iter().all(|source| replaced(source)));
+        older += usize::from(!sources.is_empty() && sources.iter().all(replaced));
     }
     (wrong, older)
 }

@@ -29,9 +29,8 @@ impl Machine {
     pub fn this() -> Self {
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let etcd = tools::find("etcd")
-            .ok()
-            .and_then(|etcd| said(&mut Command::new(etcd).arg("--version")));
+        let etcd =
+            tools::find("etcd").ok().and_then(|etcd| said(Command::new(etcd).arg("--version")));
         Self {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory: total_memory(&memory).unwrap_or(0) / 1024,

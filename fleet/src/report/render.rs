@@ -8,9 +8,9 @@ use super::{Machine, ROWS, Row, RowResult, RowVerdict, Timing};
 const HEAD: &str = "\
 # Reliability: what the fleet does while something breaks
 
-Made by `make faults` (as root: two rows need network namespaces), never by hand. Each row loads
-real processes and a real etcd with half of what the machine can do, makes the fault, and judges
-every answer by the table at the end of [protocol.md](protocol.md). Failed is a 5xx or 429 that the
+Made by `make faults`, never by hand; as root, because dropping packets needs network namespaces.
+The rows run real processes and a real etcd under load, make the fault, and judge the answers by the
+table at the end of [protocol.md](protocol.md). Failed is a 5xx or 429 that the
 row does not name, a reset, or no answer within 2 s; wrong is a value that nobody wrote to that key;
 older is one that an acknowledged write had replaced, where the table permits none. A miss is none
 of these. Times are the longest of all runs.
