@@ -92,7 +92,8 @@ impl Row for CutLink {
         assert_eq!((changes, members), (0, NODES), "rings: {:#?}", run.rings);
         // Nobody else has the entries of the node: whoever finds them was relayed to it.
         let lost = |o: &&Operation| o.outcome == Outcome::Missing && traffic::is_stored(&o.key);
-        let lost: Vec<_> = run.recording.operations.iter().filter(lost).map(|o| &o.key).collect();
+        let cut = run.recording.between(run.struck, Duration::MAX);
+        let lost: Vec<_> = cut.operations.iter().filter(lost).map(|o| &o.key).collect();
         assert!(lost.is_empty(), "{} reads of stored keys missed: {lost:?}", lost.len());
     }
 }
