@@ -15,7 +15,7 @@ use fleet::{
 use tokio::time::sleep;
 
 use super::{
-    row::{Form, GATEWAYS, NODES, Row, add_node, id, perform},
+    row::{Form, GATEWAYS, NODES, Row, add_node, id, perform, perform_all},
     run::Run,
     scene::Scene,
 };
@@ -37,13 +37,14 @@ async fn compacted_etcd_short() {
 #[tokio::test]
 #[ignore = "long: make faults"]
 async fn compacted_etcd_long() {
-    perform(CompactedEtcd(Form::Long)).await;
+    perform_all([CompactedEtcd(Form::Long)]).await;
 }
 
 impl Row for CompactedEtcd {
     type Seen = ();
 
-    const NAME: &'static str = "row 8, compaction while watches are cut";
+    const ID: &'static str = "8";
+    const NAME: &'static str = "compaction while watches are cut";
 
     fn form(&self) -> Form {
         self.0

@@ -4,7 +4,7 @@
 use fleet::{etcd::Data, eventually};
 
 use super::{
-    row::{Form, NODES, Row, perform},
+    row::{Form, NODES, Row, perform, perform_all},
     run::Run,
     scene::Scene,
 };
@@ -19,13 +19,14 @@ async fn emptied_etcd_short() {
 #[tokio::test]
 #[ignore = "long: make faults"]
 async fn emptied_etcd_long() {
-    perform(EmptiedEtcd(Form::Long)).await;
+    perform_all([EmptiedEtcd(Form::Long)]).await;
 }
 
 impl Row for EmptiedEtcd {
     type Seen = ();
 
-    const NAME: &'static str = "row 7, etcd lost its data";
+    const ID: &'static str = "7";
+    const NAME: &'static str = "etcd lost its data";
 
     fn form(&self) -> Form {
         self.0

@@ -8,7 +8,7 @@ use fleet::{eventually, process::Signal};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    row::{Form, Row, perform},
+    row::{Form, Row, perform, perform_all},
     run::Run,
     scene::Scene,
 };
@@ -37,20 +37,15 @@ async fn dying_and_returning_short() {
 
 #[tokio::test]
 #[ignore = "long: make faults"]
-async fn leaving_and_returning_long() {
-    perform(FlappingNode(Form::Long, Signal::TERM)).await;
-}
-
-#[tokio::test]
-#[ignore = "long: make faults"]
-async fn dying_and_returning_long() {
-    perform(FlappingNode(Form::Long, Signal::KILL)).await;
+async fn flapping_node_long() {
+    perform_all([Signal::TERM, Signal::KILL].map(|end| FlappingNode(Form::Long, end))).await;
 }
 
 impl Row for FlappingNode {
     type Seen = usize;
 
-    const NAME: &'static str = "row 10, a flapping node";
+    const ID: &'static str = "10";
+    const NAME: &'static str = "a flapping node";
 
     fn form(&self) -> Form {
         self.0

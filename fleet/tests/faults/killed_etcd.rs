@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    row::{Form, GATEWAYS, NODES, Row, perform},
+    row::{Form, GATEWAYS, NODES, Row, perform, perform_all},
     run::{self, Run},
     scene::Scene,
     traffic,
@@ -57,13 +57,14 @@ async fn killed_etcd_short() {
 #[tokio::test]
 #[ignore = "long: make faults"]
 async fn killed_etcd_long() {
-    perform(KilledEtcd::new(Form::Long)).await;
+    perform_all([KilledEtcd::new(Form::Long)]).await;
 }
 
 impl Row for KilledEtcd {
     type Seen = Seen;
 
-    const NAME: &'static str = "row 6, etcd killed";
+    const ID: &'static str = "6";
+    const NAME: &'static str = "etcd killed";
 
     fn form(&self) -> Form {
         self.form

@@ -6,7 +6,7 @@ use std::{collections::HashSet, time::Duration};
 use fleet::recorder::{Op, Operation, Outcome};
 
 use super::{
-    row::{Form, NODES, Row, id, perform},
+    row::{Form, NODES, Row, id, perform, perform_all},
     run::Run,
     scene::{Scene, Timed},
     traffic,
@@ -36,15 +36,14 @@ async fn killed_node_short() {
 #[tokio::test]
 #[ignore = "long: make faults"]
 async fn killed_node_long() {
-    for _ in 0..REPEATS {
-        perform(KilledNode(Form::Long)).await;
-    }
+    perform_all((0..REPEATS).map(|_| KilledNode(Form::Long))).await;
 }
 
 impl Row for KilledNode {
     type Seen = Seen;
 
-    const NAME: &'static str = "row 1, kill -9 a node";
+    const ID: &'static str = "1";
+    const NAME: &'static str = "kill -9 a node";
 
     fn form(&self) -> Form {
         self.0

@@ -21,7 +21,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    row::{Form, Row, id, perform},
+    row::{Form, Row, id, perform, perform_all},
     run::Run,
     scene::Scene,
     traffic,
@@ -44,13 +44,14 @@ async fn lonely_node_short() {
 #[tokio::test]
 #[ignore = "long: make faults"]
 async fn lonely_node_long() {
-    perform(LonelyNode(Form::Long)).await;
+    perform_all([LonelyNode(Form::Long)]).await;
 }
 
 impl Row for LonelyNode {
     type Seen = ();
 
-    const NAME: &'static str = "row 4, a node cut from etcd";
+    const ID: &'static str = "4";
+    const NAME: &'static str = "a node cut from etcd";
 
     fn form(&self) -> Form {
         self.0

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fleet::eventually;
 
 use super::{
-    row::{Form, NODES, Row, id, perform},
+    row::{Form, NODES, Row, id, perform, perform_all},
     run::Run,
     scene::Scene,
 };
@@ -24,13 +24,14 @@ async fn revoked_lease_short() {
 #[tokio::test]
 #[ignore = "long: make faults"]
 async fn revoked_lease_long() {
-    perform(RevokedLease(Form::Long)).await;
+    perform_all([RevokedLease(Form::Long)]).await;
 }
 
 impl Row for RevokedLease {
     type Seen = ();
 
-    const NAME: &'static str = "row 9, a lease revoked";
+    const ID: &'static str = "9";
+    const NAME: &'static str = "a lease revoked";
 
     fn form(&self) -> Form {
         self.0

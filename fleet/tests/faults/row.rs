@@ -5,6 +5,7 @@ use std::time::Duration;
 use fleet::{
     cluster::{Cluster, Extras, Plan, Wiring},
     load::Load,
+    report::Report,
     timers,
     trial::{Void, trial},
 };
@@ -54,7 +55,9 @@ pub(super) trait Row {
     /// What the fault showed beyond what the client recorded.
     type Seen;
 
-    /// Its number and a few words.
+    /// Its number in the matrix.
+    const ID: &'static str;
+    /// A few words.
     const NAME: &'static str;
 
     /// Which form this is.
@@ -93,10 +96,19 @@ pub(super) trait Row {
 
 /// Runs a row until it is judged.
 pub(super) async fn perform<R: Row>(row: R) {
-    trial(async || attempt(&row).await).await;
+    trial(async || attempt(&row, None).await).await;
 }
 
-async fn attempt<R: Row>(row: &R) -> Result<(), Void> {
+/// Runs a row in all the ways that make up its long form, and writes its report.
+pub(super) async fn perform_all<R: Row>(rows: impl IntoIterator<Item = R>) {
+    let mut report = Report::begin(R::ID).unwrap();
+    for row in rows {
+        trial(async || attempt(&row, Some(&mut report)).await).await;
+    }
+    report.passed().unwrap();
+}
+
+async fn attempt<R: Row>(row: &R, report: Option<&mut Report>) -> Result<(), Void> {
     let form = row.form();
     if form == Form::Long {
         timers::assert_punctual().await;
@@ -122,9 +134,12 @@ async fn attempt<R: Row>(row: &R) -> Result<(), Void> {
 
     let mut run = Run::new(&scene, rate, recording, last, seen);
     run.times.extend(row.times(&run));
-    eprintln!("{} ({form:?}): {run}{}", R::NAME, row.note(&run));
+    eprintln!("row {}, {} ({form:?}): {run}{}", R::ID, R::NAME, row.note(&run));
     if form == Form::Long && !capacity::was_loaded(&run.recording, run.struck, rate) {
         return Err(Void("the load did not get through before the fault".to_owned()));
+    }
+    if let Some(report) = report {
+        run.report_to(report).unwrap();
     }
     run.assert_right();
     row.judge(&run);

@@ -1,10 +1,11 @@
 //! What one fault came to, and what of it is judged alike for all rows.
 
-use std::{fmt, time::Duration};
+use std::{fmt, io, time::Duration};
 
 use fleet::{
     checker::{self, Verdict},
     recorder::{Operation, Recording},
+    report::{Counts, Report},
 };
 
 use super::{
@@ -50,6 +51,21 @@ impl<T> Run<T> {
             seen,
             verdict,
         }
+    }
+
+    /// Writes down what is to be published, before it is judged.
+    pub(super) fn report_to(&self, report: &mut Report) -> io::Result<()> {
+        let all = [&self.recording, &self.last].map(Recording::summary);
+        report.run(Counts {
+            requests: all.iter().map(|summary| summary.total).sum(),
+            failed: all.iter().map(|summary| summary.failed).sum(),
+            wrong: self.verdict.wrong.len() as u64,
+            older: self.verdict.older.len() as u64,
+        })?;
+        for Timed { what, took, promised } in &self.times {
+            report.took(what, *took, Some(*promised))?;
+        }
+        Ok(())
     }
 
     /// What was due while the fault lasted.

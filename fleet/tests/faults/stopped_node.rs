@@ -10,7 +10,7 @@ use fleet::{eventually, process::Signal};
 use tokio::time::sleep;
 
 use super::{
-    row::{Form, Row, perform},
+    row::{Form, Row, perform, perform_all},
     run::Run,
     scene::{Scene, Timed},
 };
@@ -38,19 +38,15 @@ async fn briefly_stopped_node_short() {
 #[tokio::test]
 #[ignore = "long: make faults"]
 async fn stopped_node_long() {
-    perform(StoppedNode(Form::Long, Duration::from_secs(30))).await;
-}
-
-#[tokio::test]
-#[ignore = "long: make faults"]
-async fn briefly_stopped_node_long() {
-    perform(StoppedNode(Form::Long, Duration::from_secs(6))).await;
+    let lengths = [30, 6].map(Duration::from_secs);
+    perform_all(lengths.map(|length| StoppedNode(Form::Long, length))).await;
 }
 
 impl Row for StoppedNode {
     type Seen = ();
 
-    const NAME: &'static str = "row 3, SIGSTOP a node";
+    const ID: &'static str = "3";
+    const NAME: &'static str = "SIGSTOP a node";
 
     fn form(&self) -> Form {
         self.0

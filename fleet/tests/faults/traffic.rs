@@ -60,18 +60,21 @@ pub(super) async fn preload(gateway: &Member) {
 }
 
 /// Reads the stored keys one after the other. In between it writes keys with the prefix, reads each
-/// when it has been written, deletes every third, and reads it again.
+/// when it has been written, deletes every third, and reads it again; and it reads some that were
+/// written a while ago, by another node perhaps.
 pub(super) fn mixture(prefix: &str) -> impl FnMut(u64) -> Option<Planned> + Send + 'static {
     const ROUND: u64 = 11;
     let stored: Arc<[String]> = stored().into();
     let changed: Arc<[String]> = changed(prefix).into();
     move |n| {
         let round = n / ROUND;
-        let changing = changed[round as usize % CHANGED_KEYS].as_str();
+        let changing = |ahead: usize| changed[(round as usize + ahead) % CHANGED_KEYS].as_str();
         Some(match n % ROUND {
-            0 => Planned::set("default", changing, value(changing, n + 1)),
-            4 | 10 => Planned::get("default", changing),
-            7 if round.is_multiple_of(3) => Planned::delete("default", changing),
+            0 => Planned::set("default", changing(0), value(changing(0), n + 1)),
+            4 | 10 => Planned::get("default", changing(0)),
+            7 if round.is_multiple_of(3) => Planned::delete("default", changing(0)),
+            2 => Planned::get("default", changing(CHANGED_KEYS / 3)),
+            6 => Planned::get("default", changing(CHANGED_KEYS * 2 / 3)),
             _ => Planned::get("default", stored[n as usize % STORED_KEYS].as_str()),
         })
     }
