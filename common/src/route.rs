@@ -19,10 +19,7 @@ mod wired;
 use std::{fmt, sync::Arc, time::Duration};
 
 use proto::v1;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout_at},
-};
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     clock::Clock,
@@ -97,9 +94,9 @@ impl Shared {
     /// be compared: reads the state again, unless that was done a moment ago.
     ///
     /// # Errors
-    /// [`Code::NodeUnavailable`] when it can't be read.
-    pub async fn meet_generation(&self) -> Result<()> {
-        self.foreign.meet(&self.topologies).await
+    /// [`Code::Timeout`] when it can't be read within `patience`.
+    pub async fn meet_generation(&self, patience: Duration) -> Result<()> {
+        self.foreign.meet(&self.topologies, patience).await
     }
 }
 
@@ -167,31 +164,26 @@ impl Router {
             let Errand { request, position, .. } = &mut errand;
             *position = wired.topology.ring.position(&request.group, &request.key);
             let routed = match named.take() {
-                Some(node) => self.at_named(&wired, node, &mut errand).await?,
+                Some(ask) => self.at_named(&wired, ask, &mut errand).await?,
                 None => self.along_preference(&wired, &mut errand).await?,
             };
-            let moved = match routed {
+            let (moved, mover) = match routed {
                 Routed::Answered(reply, node) => return Ok(Answered { reply, wired, node }),
-                Routed::Moved(moved) => moved,
+                Routed::Moved(moved, mover) => (moved, mover),
             };
             moves += 1;
             if moves > MAX_MOVES {
                 return Err(errand.give_up(disagreement(&moved)));
             }
             self.shared.metrics.moved.inc();
-            let mut why = disagreement(&moved);
-            if moves == 1 {
-                match self.catch_up(&wired, &moved, deadline).await {
-                    Ok(()) => {
-                        wired = self.wired();
-                        continue;
-                    }
-                    Err(error) => why = error,
-                }
+            if moves == 1 && self.catch_up(&moved, deadline).await {
+                wired = self.wired();
+                continue;
             }
             // Whoever can't read the cluster state, or hears it twice, goes by what it was told.
-            let owner = member_named(&wired, &moved);
-            named = Some(owner.ok_or_else(|| errand.give_up(why))?);
+            // A stranger's address is known to the node that named it: that one is to relay.
+            let owner = moved.owner.parse().ok().and_then(|id| wired.topology.index_of(&id));
+            named = Some(owner.map_or((mover, true), |owner| (owner, false)));
             errand.epoch = moved.epoch.as_ref().and_then(|epoch| Epoch::from_wire(epoch).ok());
         }
     }
@@ -214,37 +206,36 @@ impl Router {
         self.wiring.now(&self.shared.topologies, &self.shared.health)
     }
 
-    /// Makes sure that the topology is at least as new as the one by which a node refused. Where
-    /// the owner that it named is a member here too, that must not take longer than a try.
-    async fn catch_up(&self, wired: &Wired, moved: &v1::Moved, deadline: Instant) -> Result<()> {
-        let Some(told) = &moved.epoch else { return Ok(()) };
+    /// Makes sure that the topology is at least as new as the one by which a node refused. False:
+    /// it can't be, or not within a try's time; then that is not tried again for a moment.
+    async fn catch_up(&self, moved: &v1::Moved, deadline: Instant) -> bool {
+        let Some(told) = &moved.epoch else { return true };
         let known = self.shared.topologies.load().epoch;
         let comparable = known.generation.as_bytes()[..] == told.generation;
         // When a ring changes many requests hear it at once; only the first has to read it.
         if comparable && known.as_of >= told.as_of {
-            return Ok(());
+            return true;
         }
-        let reading = async {
-            if comparable {
-                self.shared.topologies.catch_up(told.as_of).await.map(drop)
-            } else {
-                self.shared.meet_generation().await
-            }
-        };
-        let patience = match member_named(wired, moved) {
-            Some(_) => deadline.min(Instant::now() + self.shared.persistence.try_timeout),
-            None => deadline,
-        };
-        let late = |_| Error::new(Code::Timeout, "the new ring could not be read in time");
-        timeout_at(patience, reading).await.map_err(late)?
+        let left = deadline.saturating_duration_since(Instant::now());
+        let patience = left.min(self.shared.persistence.try_timeout);
+        if comparable {
+            self.shared.topologies.catch_up_within(told.as_of, patience).await.is_ok()
+        } else {
+            self.shared.meet_generation(patience).await.is_ok()
+        }
     }
 
-    /// Asks the owner that another node named, and nobody else.
-    async fn at_named(&self, wired: &Wired, node: usize, errand: &mut Errand) -> Result<Routed> {
-        errand.request.stand_in = false;
+    /// Asks the owner that another node named, or that node, to relay; and nobody else.
+    async fn at_named(
+        &self,
+        wired: &Wired,
+        (node, stand_in): (usize, bool),
+        errand: &mut Errand,
+    ) -> Result<Routed> {
+        errand.request.stand_in = stand_in;
         match self.try_node(wired, node, errand).await {
             Next::Return(result) => Ok(Routed::Answered(errand.settle(result)?, node)),
-            Next::Reroute(moved) => Ok(Routed::Moved(moved)),
+            Next::Reroute(moved) => Ok(Routed::Moved(moved, node)),
             Next::Elsewhere(error) => Err(errand.give_up(error)),
         }
     }
@@ -265,7 +256,7 @@ impl Router {
                 Next::Return(result) => {
                     return Ok(Routed::Answered(errand.settle(result)?, node));
                 }
-                Next::Reroute(moved) => return Ok(Routed::Moved(moved)),
+                Next::Reroute(moved) => return Ok(Routed::Moved(moved, node)),
                 Next::Elsewhere(error) => failure = Some(error),
             }
         }
@@ -285,11 +276,6 @@ impl Router {
     }
 }
 
-/// The index of the owner that a node named.
-fn member_named(wired: &Wired, moved: &v1::Moved) -> Option<usize> {
-    wired.topology.index_of(&moved.owner.parse().ok()?)
-}
-
 fn disagreement(moved: &v1::Moved) -> Error {
     let text = format!("the nodes do not agree yet that {} owns it", moved.owner);
     Error::new(Code::NodeUnavailable, text)
@@ -297,5 +283,6 @@ fn disagreement(moved: &v1::Moved) -> Error {
 
 enum Routed {
     Answered(v1::Reply, usize),
-    Moved(v1::Moved),
+    /// And by which node.
+    Moved(v1::Moved, usize),
 }

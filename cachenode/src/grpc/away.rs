@@ -110,11 +110,7 @@ impl Away {
     /// for it here must not be read any more.
     pub(crate) fn heard_of(&self, owner: &NodeId) -> Held {
         let mut owners = self.lock();
-        let Some(away) = owners.by_id.get_mut(owner) else { return Held::default() };
-        Held {
-            names: away.held.drain().collect(),
-            overflows: std::mem::take(&mut away.held_overflows),
-        }
+        owners.by_id.get_mut(owner).map_or_else(Held::default, Owner::give_back)
     }
 
     /// Whether another life of that owner than the present one is remembered.
@@ -182,18 +178,23 @@ impl Away {
     }
 
     /// Forgets owners that are no members any more: another life of a node is empty, and one that
-    /// has left gives up what is not its own.
-    pub(crate) fn retain(&self, members: &[NodeRecord]) {
+    /// has left gives up what is not its own. Returns what is held here for those that are gone; by
+    /// now others may have written newer values under their keys.
+    #[must_use]
+    pub(crate) fn retain(&self, members: &[NodeRecord]) -> Vec<Held> {
         let is_member = |id: &NodeId, away: &Owner| {
             members.iter().any(|member| member.id == *id && member.instance == away.instance)
         };
+        let mut gone = Vec::new();
         self.lock().by_id.retain(|id, away| {
             let stays = is_member(id, away) || !away.claims.is_empty();
             if !stays {
                 self.metrics.hints_dropped.inc_by(away.hints.len() as u64);
+                gone.push(away.give_back());
             }
             stays
         });
+        gone
     }
 
     fn lock(&self) -> MutexGuard<'_, Owners> {
@@ -219,6 +220,13 @@ impl Owners {
 }
 
 impl Owner {
+    fn give_back(&mut self) -> Held {
+        Held {
+            names: self.held.drain().collect(),
+            overflows: std::mem::take(&mut self.held_overflows),
+        }
+    }
+
     fn hold(&mut self, name: Name) {
         if self.held.len() >= MAX_HINTS && !self.held.contains(&name) {
             self.held_overflows = true;
@@ -390,8 +398,10 @@ mod tests {
         assert!(wanted(&away, &reborn).is_empty());
         write(&away, &reborn, "x");
         assert_eq!(wanted(&away, &reborn), ["x"]);
-        away.retain(&[owner(3)]);
+        let held = away.retain(&[owner(3)]);
         assert!(away.waiting().is_empty());
+        let names: Vec<_> = held.into_iter().flat_map(|held| held.names).collect();
+        assert!(names.contains(&("g".to_owned(), "x".to_owned())), "{names:?}");
         assert_eq!(away.metrics.hints_dropped.get(), 2);
     }
 }

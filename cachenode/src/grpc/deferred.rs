@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     NodeService,
+    newer::READ_WITHIN,
     operation::{Later, Moment, Sender, execute, not_started},
     relay,
 };
@@ -45,8 +46,9 @@ impl Deferred {
             lane: sender.lane,
             age: sender.age,
             arrived: Instant::now(),
-            // A write whose owner is not asked yet goes elsewhere when its try is over.
-            pending: request.verb() == Verb::Get || matches!(why, Later::PassedOver),
+            // A write that has to wait for the cluster state goes elsewhere when its try is over.
+            pending: request.verb() == Verb::Get
+                || matches!(why, Later::PassedOver | Later::Unsteady),
             met: false,
             request,
         }
@@ -90,7 +92,8 @@ impl Deferred {
                 Later::Foreign => {
                     self.met = true;
                     // If it can't be read, this node goes by what it knows.
-                    timeout(patience, self.node.route.meet_generation()).await.is_ok()
+                    let _ = self.node.route.meet_generation(patience.min(READ_WITHIN)).await;
+                    true
                 }
                 Later::Unsteady => timeout(patience, self.node.steady.steady()).await.is_ok(),
             };

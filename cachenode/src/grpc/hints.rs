@@ -10,7 +10,7 @@ use common::{
 use proto::v1::{self, op::Kind};
 use uuid::Uuid;
 
-use super::NodeService;
+use super::{NodeService, away::Held};
 
 /// How long an owner may take to answer a ping before its hints, and to take them.
 const HINT_TRY: Duration = Duration::from_millis(150);
@@ -59,7 +59,16 @@ impl NodeService {
 
     /// Drops what is held here for that owner.
     pub(super) fn give_back(&self, owner: &NodeId) {
-        let held = self.away.heard_of(owner);
+        self.drop_held(&self.away.heard_of(owner));
+    }
+
+    /// Forgets what was done for owners that are gone, and drops what is held here for them.
+    pub(crate) fn forget_the_gone(&self) {
+        let gone = self.away.retain(self.topology().members());
+        gone.iter().for_each(|held| self.drop_held(held));
+    }
+
+    fn drop_held(&self, held: &Held) {
         for (group, key) in &held.names {
             if let Some(group) = self.groups.get(group) {
                 group.drop_stand_in(key);

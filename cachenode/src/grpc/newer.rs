@@ -1,8 +1,7 @@
 //! Word of a newer state of the cluster than this node has seen.
 //!
 //! Whoever knows a later revision and another ring may know another owner. From then on this node
-//! can't vouch for its keys, whoever asks, until it has read the state itself. That it can't be read
-//! is remembered for a moment, so that not every operation waits to find that out.
+//! can't vouch for its keys, whoever asks, until it has read the state itself.
 
 use std::{
     sync::{
@@ -13,41 +12,37 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::topology::{Epoch, Topologies};
+use common::{
+    error::Code,
+    topology::{Epoch, Topologies},
+};
 use proto::v1;
-use tokio::time::{Instant, timeout};
 
 use super::NodeService;
 
 /// How long an operation waits for the state to be read: others can do it sooner than a registry
 /// that hangs answers.
-const READ_WITHIN: Duration = Duration::from_millis(250);
-/// How long it is taken for granted that the state can't be read.
-const UNREADABLE_FOR: Duration = Duration::from_millis(500);
+pub(super) const READ_WITHIN: Duration = Duration::from_millis(250);
 
 /// What was heard, shared by all workers.
 #[derive(Debug, Default)]
 pub(crate) struct Newer {
     /// Whether there is a claim: without one nothing else is looked at.
     is_claimed: AtomicBool,
-    state: Mutex<State>,
+    claim: Mutex<Claim>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    /// The generation and the latest revision that somebody has seen.
-    claim: Option<(Bytes, u64)>,
-    failed: Option<Instant>,
-}
+/// A generation and the latest revision of it that somebody has seen.
+type Claim = Option<(Bytes, u64)>;
 
 impl Newer {
     /// A sender shows an epoch that is newer than ours.
     pub(super) fn told(&self, epoch: &v1::Epoch) {
-        let mut state = self.lock();
-        let known = state.claim.as_ref().filter(|(generation, _)| *generation == epoch.generation);
+        let mut claim = self.lock();
+        let known = claim.as_ref().filter(|(generation, _)| *generation == epoch.generation);
         let as_of = known.map_or(0, |(_, as_of)| *as_of).max(epoch.as_of);
         // A copy: it outlives the frame.
-        state.claim = Some((Bytes::copy_from_slice(&epoch.generation), as_of));
+        *claim = Some((Bytes::copy_from_slice(&epoch.generation), as_of));
         self.is_claimed.store(true, Ordering::Release);
     }
 
@@ -56,12 +51,12 @@ impl Newer {
         if !self.is_claimed.load(Ordering::Acquire) {
             return false;
         }
-        let mut state = self.lock();
-        let ahead = state.claim.as_ref().is_some_and(|(generation, as_of)| {
+        let mut claim = self.lock();
+        let ahead = claim.as_ref().is_some_and(|(generation, as_of)| {
             ours.generation.as_bytes()[..] == generation[..] && *as_of > ours.as_of
         });
         if !ahead {
-            self.forget(&mut state);
+            self.forget(&mut claim);
         }
         ahead
     }
@@ -69,37 +64,28 @@ impl Newer {
     /// Reads the cluster state up to what was claimed. False: it can't be read now, or the claim was
     /// wrong.
     async fn catch_up(&self, topologies: &Topologies, patience: Duration) -> bool {
-        let (as_of, failed) = {
-            let state = self.lock();
-            (state.claim.as_ref().map_or(0, |(_, as_of)| *as_of), state.failed)
-        };
-        if failed.is_some_and(|failed| failed.elapsed() < UNREADABLE_FOR) {
-            return false;
+        let as_of = self.claimed();
+        let read = topologies.catch_up_within(as_of, patience.min(READ_WITHIN)).await;
+        // Who claims a revision that the registry has not got is wrong.
+        let is_over = read.as_ref().map_or_else(|error| error.code() != Code::Timeout, |_| true);
+        let mut claim = self.lock();
+        if is_over && claim.as_ref().is_some_and(|(_, claimed)| *claimed <= as_of) {
+            self.forget(&mut claim);
         }
-        let reading = timeout(patience.min(READ_WITHIN), topologies.catch_up(as_of)).await;
-        let is_read = matches!(reading, Ok(Ok(_)));
-        let mut state = self.lock();
-        // Who claims a revision that the registry has not got, while it answers, is wrong.
-        let is_refuted =
-            matches!(reading, Ok(Err(_))) && topologies.discovery_status().borrow().connected;
-        if is_read || is_refuted {
-            state.failed = None;
-            if state.claim.as_ref().is_some_and(|(_, claimed)| *claimed <= as_of) {
-                self.forget(&mut state);
-            }
-        } else {
-            state.failed = Some(Instant::now());
-        }
-        is_read
+        read.is_ok()
     }
 
-    fn forget(&self, state: &mut State) {
-        state.claim = None;
+    fn claimed(&self) -> u64 {
+        self.lock().as_ref().map_or(0, |(_, as_of)| *as_of)
+    }
+
+    fn forget(&self, claim: &mut Claim) {
+        *claim = None;
         self.is_claimed.store(false, Ordering::Release);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Claim> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

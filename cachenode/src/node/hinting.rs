@@ -45,7 +45,7 @@ pub(super) async fn deliver_the_last(node: &Arc<NodeService>) {
 
 /// One try for each owner, all at once. True: nothing is left.
 async fn deliver_all(node: &Arc<NodeService>, router: &Arc<Router>) -> bool {
-    node.away.retain(node.topology().members());
+    node.forget_the_gone();
     let mut tries = tokio::task::JoinSet::new();
     for id in node.away.waiting() {
         let (node, router) = (Arc::clone(node), Arc::clone(router));

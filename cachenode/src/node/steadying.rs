@@ -99,7 +99,11 @@ async fn ask_everybody(node: &Arc<NodeService>, router: &Arc<Router>, before: &T
     let mut questions = JoinSet::new();
     for id in others.map(|member| member.id.clone()) {
         let (node, router) = (Arc::clone(node), Arc::clone(router));
-        questions.spawn(async move { ask(&node, &router.member(&id)?).await });
+        questions.spawn(async move {
+            // Who is not called at present would only make everybody wait.
+            let member = router.member(&id).filter(Member::is_callable)?;
+            ask(&node, &member).await
+        });
     }
     let answers = questions.join_all().await;
     let complete = nobody_left && answers.iter().all(Option::is_some);
@@ -129,7 +133,7 @@ async fn catch_up(node: &NodeService, epochs: &[v1::Epoch]) -> bool {
     let is_comparable = |epoch: &&v1::Epoch| epoch.generation == own.generation.as_bytes()[..];
     if others().any(|epoch| !is_comparable(&epoch)) {
         // Whether it can be read or not: nobody can say who has seen more.
-        let _ = timeout(ASK, node.route.meet_generation()).await;
+        let _ = node.route.meet_generation(ASK).await;
     }
     let comparable = others().filter(is_comparable);
     match comparable.map(|epoch| epoch.as_of).max() {

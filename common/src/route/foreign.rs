@@ -6,9 +6,15 @@
 
 use std::time::Duration;
 
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
-use crate::{error::Result, topology::Topologies};
+use crate::{
+    error::{Code, Error, Result},
+    topology::Topologies,
+};
 
 /// How often the cluster state is read again for that.
 const MEET_EVERY: Duration = Duration::from_secs(1);
@@ -21,12 +27,13 @@ pub(super) struct Foreign {
 
 impl Foreign {
     /// Reads the state again; whoever comes meanwhile waits, and goes by what that found.
-    pub(super) async fn meet(&self, topologies: &Topologies) -> Result<()> {
-        let mut last = self.last.lock().await;
+    pub(super) async fn meet(&self, topologies: &Topologies, patience: Duration) -> Result<()> {
+        let late = |_| Error::new(Code::Timeout, "the cluster state is being read");
+        let mut last = timeout(patience, self.last.lock()).await.map_err(late)?;
         if last.is_some_and(|last| last.elapsed() < MEET_EVERY) {
             return Ok(());
         }
-        let read = topologies.catch_up(0).await;
+        let read = topologies.catch_up_within(0, patience).await;
         *last = Some(Instant::now());
         read.map(drop)
     }

@@ -4,10 +4,16 @@
 //! up hands the view over and waits, instead of hashing a ring among its requests. When discovery
 //! is cut off nothing happens here: the last topology stays.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -20,6 +26,8 @@ use super::{Epoch, Topology};
 /// Callers whose view, read by [`Topologies::catch_up`], waits for the task; further ones wait
 /// for room.
 const CATCH_UP_QUEUE: usize = 64;
+/// How long it is taken for granted that the state can't be read, after it could not.
+const UNREADABLE_FOR: Duration = Duration::from_millis(500);
 
 /// The current topology, for all parts of a process. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +40,8 @@ struct Shared {
     epochs: watch::Sender<Epoch>,
     discovery: Arc<dyn Discovery>,
     caught_up: mpsc::Sender<CaughtUp>,
+    /// When the state could not be read in time, if that is how the last try ended.
+    failed: Mutex<Option<Instant>>,
 }
 
 /// A view read ahead of the watch, and who waits for its topology.
@@ -82,6 +92,33 @@ impl Topologies {
         Ok(topology)
     }
 
+    /// As [`Topologies::catch_up`], but gives up after `patience`, and at once if the state could not
+    /// be read a moment ago: for requests, of which each would wait to find that out again.
+    ///
+    /// # Errors
+    /// [`Code::Timeout`] when the state can't be read now, [`Code::NodeUnavailable`] when it was
+    /// read and has not got that far.
+    pub async fn catch_up_within(&self, as_of: u64, patience: Duration) -> Result<Arc<Topology>> {
+        let unreadable = || Error::new(Code::Timeout, "the cluster state can't be read now");
+        let last = *self.failed();
+        if last.is_some_and(|last| last.elapsed() < UNREADABLE_FOR) {
+            return Err(unreadable());
+        }
+        let read = timeout(patience, self.catch_up(as_of)).await;
+        let is_answered = match &read {
+            Ok(Ok(_)) => true,
+            // It may have said that it has not got that far.
+            Ok(Err(_)) => self.discovery_status().borrow().connected,
+            Err(_) => false,
+        };
+        *self.failed() = (!is_answered).then(Instant::now);
+        read.ok().filter(|_| is_answered).unwrap_or_else(|| Err(unreadable()))
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How well the cluster state is reached.
     pub fn discovery_status(&self) -> watch::Receiver<DiscoveryStatus> {
         self.shared.discovery.status()
@@ -106,6 +143,7 @@ pub fn follow(
         current: ArcSwap::from_pointee(empty),
         discovery,
         caught_up,
+        failed: Mutex::default(),
     });
     tasks.spawn(run(shared.clone(), views, requests, stop));
     Topologies { shared }

@@ -102,6 +102,24 @@ async fn a_named_owner_that_is_not_reached_is_the_end() {
 }
 
 #[tokio::test]
+async fn an_owner_that_is_a_stranger_here_is_asked_through_the_node_that_named_it() {
+    let fleet = Fleet::new(3).await;
+    let key = cut_off(&fleet).await;
+    fleet.on(0, |request| {
+        let Kind::Moved(mut named) = moved(9) else { unreachable!() };
+        named.owner = "a-stranger".to_owned();
+        (!request.stand_in).then_some(Kind::Moved(named))
+    });
+    let (first, started) = (fleet.get(&key).await.unwrap(), Instant::now());
+    assert_eq!(first, 0);
+    let seen = fleet.seen();
+    let asked: Vec<_> = seen.iter().map(|s| (s.node, s.request.stand_in, s.as_of)).collect();
+    assert_eq!(asked, [(0, false, 1), (0, true, 9)], "to relay, by its own epoch");
+    fleet.get(&key).await.unwrap();
+    assert!(started.elapsed() < TRY, "that the ring can't be read is known by now");
+}
+
+#[tokio::test]
 async fn another_generation_is_read_again_and_not_more_than_once_in_a_while() {
     let fleet = Fleet::new(3).await;
     let key = cut_off(&fleet).await;
