@@ -123,7 +123,9 @@ impl Router {
         let id = &wired.topology.member(node).id;
         let blame = |why: &str| {
             if self.shared.health.failed(&wire.health, wired.wires.len(), why, started) {
-                tracing::warn!(node = %id, why, "node ejected: calls go to the next one meanwhile");
+                tracing::warn!(
+                    "node {id} ejected because {why}: calls go to the next one meanwhile"
+                );
             }
         };
         let unavailable = |text: String| Error::new(Code::NodeUnavailable, text);
