@@ -106,6 +106,11 @@ impl Mirror {
         &self.contents.ring
     }
 
+    /// Who is registered.
+    pub(crate) fn live(&self) -> &BTreeMap<NodeId, NodeRecord> {
+        &self.contents.live
+    }
+
     /// The revision of what members to be carried may replace; 0 is nothing at all.
     pub(crate) fn carried_revision(&self) -> u64 {
         self.contents.carried_revision

@@ -3,16 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod backend;
-mod damping;
-mod disaster;
 mod etcd;
+mod etcd_damping;
+mod etcd_disaster;
 mod etcd_faults;
 mod etcd_server;
+mod etcd_settling;
+mod etcd_snapshot;
 mod fixed;
 mod gate;
 mod memory;
-mod settling;
-mod snapshot;
 mod suite;
 
 /// One test per function of the suite and backend.

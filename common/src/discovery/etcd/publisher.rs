@@ -4,7 +4,7 @@
 //! record before others take note of it. Everybody else is shown the settled views. What has to
 //! be written to etcd for that is only asked for.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{sync::watch, time::Instant};
 
@@ -56,6 +56,14 @@ impl Publisher {
     /// What is shown.
     pub(super) fn shown(&self) -> Option<Arc<View>> {
         self.views.borrow().clone()
+    }
+
+    /// Whether those who are registered now are of the fleet that was shown last. A snapshot is of
+    /// any age: by that nobody can be told.
+    pub(super) fn is_same_fleet(&self, live: &BTreeMap<NodeId, NodeRecord>) -> bool {
+        let Some(last) = self.last() else { return false };
+        let is_member = |id| self.source != Source::Stored && last.members.contains_key(id);
+        live.keys().all(is_member)
     }
 
     /// When to take the state again though nothing was heard.
@@ -132,4 +140,76 @@ fn show(to: &watch::Sender<Option<Arc<View>>>, view: &Arc<View>) {
         *current = Some(Arc::clone(view));
         changed
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::Duration};
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{clock::ManualClock, discovery::RingSettings};
+
+    fn members(ids: &[&str]) -> BTreeMap<NodeId, NodeRecord> {
+        let record = |id: &&str| {
+            let instance = Uuid::from_u128(1);
+            let json = format!(r#"{{"v":1,"id":"{id}","instance":"{instance}","grpc":"{id}:1"}}"#);
+            let record = NodeRecord::parse(json.as_bytes()).unwrap();
+            (record.id.clone(), record)
+        };
+        ids.iter().map(record).collect()
+    }
+
+    fn raw(as_of: u64, ids: &[&str]) -> Raw {
+        let (generation, ring) = (Uuid::from_u128(1), RingSettings::default());
+        let view =
+            View { generation, as_of, ring, members: members(ids), carried: BTreeSet::new() };
+        Raw { view: Arc::new(view), left: BTreeSet::new(), is_carrying: false }
+    }
+
+    fn publisher(stored: Option<Snapshot>) -> Publisher {
+        let standing = Arc::new(Standing::new(Arc::new(ManualClock::new())));
+        let settling = Settling::new(Duration::from_secs(20));
+        let (views, raw) = (watch::Sender::new(None), watch::Sender::new(None));
+        Publisher::new(views, raw, standing, settling, stored)
+    }
+
+    #[test]
+    fn strangers_are_of_another_fleet_and_a_snapshot_knows_nobody() {
+        let stored = Snapshot { view: raw(5, &["a", "b"]).view, saved_unix_ms: 0 };
+        let mut publisher = publisher(Some(stored));
+        assert!(publisher.is_same_fleet(&members(&[])));
+        assert!(!publisher.is_same_fleet(&members(&["a"])));
+        publisher.take(&raw(6, &["a", "b"]), &[]);
+        for cut_off in [false, true] {
+            if cut_off {
+                publisher.is_cut_off();
+            }
+            assert!(publisher.is_same_fleet(&members(&["a"])));
+            assert!(!publisher.is_same_fleet(&members(&["a", "x"])));
+        }
+    }
+
+    #[tokio::test]
+    async fn while_a_member_is_waited_for_no_later_revision_is_shown() {
+        let mut publisher = publisher(None);
+        let raw_views = publisher.raw.subscribe();
+        publisher.take(&raw(5, &["a", "b"]), &[]);
+        for as_of in 6..9 {
+            publisher.take(&raw(as_of, &["a"]), &[]);
+            assert_eq!(publisher.shown().unwrap().as_of, 5);
+            assert!(publisher.decide_at().is_some());
+            // The registrar sees what is.
+            assert_eq!(raw_views.borrow().as_ref().unwrap().as_of, as_of);
+        }
+        // The session ends: what is shown stays, and there is nothing to decide.
+        publisher.is_cut_off();
+        assert_eq!((publisher.shown().unwrap().as_of, publisher.decide_at()), (5, None));
+        // Somebody else shows revision 8, nobody can show revision 9.
+        publisher.take(&raw(8, &["a"]), &[9, 5]);
+        assert_eq!(publisher.shown().unwrap().as_of, 5);
+        publisher.take(&raw(8, &["a"]), &[9, 8]);
+        assert_eq!(publisher.shown().unwrap().as_of, 8);
+    }
 }

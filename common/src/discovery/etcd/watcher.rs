@@ -179,6 +179,19 @@ impl Watcher {
             self.create(connection, self.layout.ring(), write_settings(&settings)).await?;
             again = true;
         }
+        if let (Single::Known(ring), Some(last)) = (self.mirror.ring(), last)
+            && *ring != last.ring
+            && self.is_forgotten(last)
+        {
+            // Whoever came first did not know the settings, by which the keys still lie.
+            let key = self.layout.ring();
+            let upto = self.mirror.as_of() as i64;
+            let unchanged = Compare::mod_revision(key.clone(), CompareOp::Less, upto + 1);
+            let restored = TxnOp::put(key, write_settings(&last.ring), None);
+            let txn = Txn::new().when([unchanged]).and_then([restored]);
+            connection.answer(connection.client.kv_client().txn(txn)).await?;
+            again = true;
+        }
         let key = self.layout.generation();
         match (self.mirror.generation(), last) {
             (Single::Absent, _) => {
@@ -198,6 +211,13 @@ impl Watcher {
             _ => {}
         }
         Ok(again)
+    }
+
+    /// Whether the cluster state is another life of the fleet that was shown last.
+    fn is_forgotten(&self, last: &View) -> bool {
+        let is_reborn =
+            matches!(self.mirror.generation(), Single::Known(now) if *now != last.generation);
+        is_reborn && self.publisher.is_same_fleet(self.mirror.live())
     }
 
     /// Writes a key unless somebody else has: the first writer wins.

@@ -30,8 +30,11 @@ struct Fleet {
 impl Fleet {
     async fn start(backend: &Etcd, endpoint: &str) -> Self {
         let endpoints = [endpoint.to_owned()];
-        let handles: Vec<_> =
-            (0..5).map(|_| backend.handle_at(&endpoints, &WantedRing::default())).collect();
+        let wanted = WantedRing { virtual_nodes: Some(7), seed: Some("s".into()) };
+        let first = backend.handle_at(&endpoints, &wanted);
+        first.ready().await.unwrap();
+        let others = (1..5).map(|_| backend.handle_at(&endpoints, &WantedRing::default()));
+        let handles: Vec<_> = [first].into_iter().chain(others).collect();
         let nodes = handles.iter().zip([A, B, C]);
         let registrations: Vec<_> = nodes.map(|(on, at)| on.register(node(at))).collect();
         let mut before = None;
@@ -96,8 +99,10 @@ async fn who_knows_nothing_may_be_the_first_in_a_wiped_etcd() {
     let fresh = backend.any_handle();
     let empty = until_view(&*fresh, |_| true).await;
     assert!(empty.members.is_empty() && empty.generation != fleet.before.generation);
+    assert_ne!(empty.ring, fleet.before.ring);
     gate.open();
-    until_view(&*fresh, |view| ids(view) == [A, B, C]).await;
+    let same = |view: &View| digest(view) == digest(&fleet.before);
+    until_view(&*fresh, same).await;
     fleet.until_all(|view| view.generation == empty.generation).await;
     fleet.is_whole_and_never_was_less().await;
 }

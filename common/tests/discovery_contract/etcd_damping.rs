@@ -46,7 +46,7 @@ async fn a_node_that_flaps_stays_out_until_it_has_been_quiet() {
 
     let seen = record_views(there.views());
     let mut registered = 0;
-    for _ in 0..10 {
+    for _ in 0..30 {
         clock.advance(Duration::from_secs(1));
         let life = by(&clock, &backend).register(node(A));
         let state = until(life.state(), |state| {
