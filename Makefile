@@ -38,9 +38,10 @@ bench: tools bench-ring ## the ring bench, and what a request costs beside a bar
 bench-ring: toolchain ## lookup, rebuild and spread of the ring alone
 	$(CARGO) bench -p ringway-common --bench ring
 
-faults: tools ## the long fault suite; it alone asserts the promised times
+faults: tools ## the long fault suite, which asserts times (as root, for network namespaces)
 	$(CARGO) build --release --workspace --bins
-	$(CARGO) test --release -p ringway-fleet --test faults --test hostile -- --ignored --nocapture --test-threads=1
+	$(CARGO) test --release -p ringway-fleet --no-run
+	tools/run-faults
 
 clean: ## remove everything built or fetched
 	rm -rf target

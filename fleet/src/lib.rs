@@ -4,6 +4,7 @@
 //! but nothing of how a gateway or a node works inside.
 
 pub mod bench;
+pub mod checker;
 pub mod cluster;
 pub mod demo;
 pub mod etcd;
@@ -16,6 +17,7 @@ pub mod netns;
 pub mod process;
 pub mod proxy;
 pub mod recorder;
+pub mod report;
 pub mod timers;
 pub mod tools;
 

@@ -10,7 +10,7 @@
 //! [`Network`]; what a killed harness left is removed by the next one.
 
 use std::{
-    fmt,
+    fmt, io,
     net::Ipv4Addr,
     path::Path,
     process::{self, Command, Stdio},
@@ -248,7 +248,12 @@ fn run<'a>(program: &str, args: impl Iterator<Item = &'a str>) -> Result<String,
     let failed =
         |why| NetnsError::Command { command: format!("{program} {}", args.join(" ")), why };
     let output = Command::new(program).args(&args).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| failed(error.to_string()))?;
+    let output = output.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            failed("not installed: sudo apt-get install iproute2 iptables".to_owned())
+        }
+        _ => failed(error.to_string()),
+    })?;
     if !output.status.success() {
         return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }

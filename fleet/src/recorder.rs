@@ -103,12 +103,17 @@ pub enum Outcome {
     NoAnswer,
 }
 
+/// Whether an answer with that status counts as failed.
+pub(crate) fn status_fails(status: u16) -> bool {
+    status >= 500 || status == 429
+}
+
 impl Outcome {
     /// Does this count as failed: a 5xx or 429, a reset, no answer? A miss does not.
     pub fn failed(&self) -> bool {
         match self {
             Self::Value(_) | Self::Stored | Self::Missing => false,
-            Self::Refused { status, .. } => *status >= 500 || *status == 429,
+            Self::Refused { status, .. } => status_fails(*status),
             Self::Reset(_) | Self::NoAnswer => true,
         }
     }

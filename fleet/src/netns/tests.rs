@@ -32,6 +32,8 @@ fn what_is_missing_is_told_with_the_command() {
     assert!(error.contains("not root") && error.contains("`sudo make faults`"), "{error}");
     let error = run("ip", ["no-such-object"].into_iter()).unwrap_err().to_string();
     assert!(error.starts_with("`ip no-such-object`: "), "{error}");
+    let error = run("no-such-program", [].into_iter()).unwrap_err().to_string();
+    assert!(error.contains("apt-get install iproute2"), "{error}");
 }
 
 /// A server that listens in a namespace: a gateway, which does so without an etcd as well.
