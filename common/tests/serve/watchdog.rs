@@ -40,7 +40,7 @@ async fn a_silent_connection_is_closed() {
 async fn a_partial_head_is_closed_however_it_trickles() {
     let running = start(only(|limits| limits.head = SHORT), 1).await;
     let mut client = running.client().await;
-    client.send("GET / HT").await;
+    client.send("GET / HTTP/1.1\r\nX: ").await;
     let trickle = async {
         loop {
             tokio::time::sleep(SHORT / 4).await;
