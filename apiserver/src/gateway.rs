@@ -6,6 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
     clock::Clock,
+    condition::ClusterMetrics,
     config::Settings,
     discovery::Discovery,
     lifecycle::Lifecycle,
@@ -73,6 +74,7 @@ impl Gateway {
         route.metrics.register(registry.registry());
         route.health.register(registry.registry());
         telemetry::register_runtimes(registry.registry(), workers.handles());
+        ClusterMetrics::register(registry.registry(), Arc::clone(&route), Arc::clone(&clock));
         let metrics = Metrics::register(registry.registry());
         let connections = ServeFamilies::register(registry.registry()).listener("gateway");
         let stop = lifecycle.stop();

@@ -1,5 +1,5 @@
-//! What a node counts: of its groups, read off them when Prometheus asks, and of what it does for
-//! and hears from other nodes.
+//! What a node counts and tells: of its groups and its registration, read off them when Prometheus
+//! asks, and of what it does for and hears from other nodes.
 
 use std::{fmt, sync::Arc};
 
@@ -7,13 +7,16 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{
+        MetricType,
         counter::{ConstCounter, Counter},
         gauge::ConstGauge,
     },
     registry::Registry,
 };
 
-use crate::{group::GroupStats, groups::Groups};
+use common::discovery::RegistrationState;
+
+use crate::{group::GroupStats, groups::Groups, http::Registered};
 
 /// Counts what nodes do in each other's stead. Clones count together.
 #[derive(Debug, Clone, Default)]
@@ -100,6 +103,45 @@ impl Collector for GroupMetrics {
         for (name, help, read) in GAUGES {
             let each = |stats: &GroupStats| ConstGauge::new(read(stats));
             encode_family(&mut encoder, name, help, &stats, each)?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects where the node's registration stands.
+pub(crate) struct RegistrationMetrics {
+    registered: Registered,
+}
+
+impl RegistrationMetrics {
+    /// Makes it visible.
+    pub(crate) fn register(registry: &mut Registry, registered: Registered) {
+        registry.register_collector(Box::new(Self { registered }));
+    }
+}
+
+impl fmt::Debug for RegistrationMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistrationMetrics").finish_non_exhaustive()
+    }
+}
+
+const STATES: [&str; 4] = ["registered", "trying", "held_by_other", "left"];
+
+impl Collector for RegistrationMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let current = match self.registered.state() {
+            RegistrationState::Registered { .. } => "registered",
+            RegistrationState::Trying { .. } => "trying",
+            RegistrationState::HeldByOther { .. } => "held_by_other",
+            RegistrationState::Left => "left",
+        };
+        let (name, help) =
+            ("ringway_node_registration", "Where the registration stands: 1, others 0");
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for state in STATES {
+            let is = ConstGauge::new(i64::from(state == current));
+            is.encode(family.encode_family(&[("state", state)])?)?;
         }
         Ok(())
     }

@@ -55,7 +55,7 @@ pub use memory::{DEFAULT_LEASE_TTL, MemoryDiscovery, MemoryRegistry};
 pub use probe::{GrpcProber, PROBE_TIMEOUT};
 pub use record::*;
 pub use registration::{Registration, RegistrationState, Stint};
-pub use status::{DiscoveryStatus, Serving};
+pub use status::{DiscoveryStatus, Serving, moment};
 pub use view::*;
 
 /// Knows the cluster's state, and keeps nodes in it.

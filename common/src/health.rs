@@ -38,6 +38,8 @@ pub struct NodeHealth {
     ejections: AtomicU32,
     /// When the present ejection began, in milliseconds of the monotonic clock; 0: not ejected.
     ejected_at: AtomicU64,
+    /// The same by the wall clock, for people.
+    ejected_since_unix_ms: AtomicU64,
     /// When a probe may bring it back.
     ejected_until: AtomicU64,
     last_seen_unix_ms: AtomicU64,
@@ -75,13 +77,20 @@ impl NodeHealth {
             .map(Duration::from_micros)
     }
 
-    /// Why the last failed call failed, while the node is ejected.
-    pub fn problem(&self) -> Option<String> {
-        if self.callable() {
-            return None;
-        }
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn last_error(&self) -> MutexGuard<'_, Option<String>> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An ejection that goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ejection {
+    /// When it began, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// Why the last of the calls failed that led to it.
+    pub why: String,
+    /// When the node is asked again, in milliseconds since 1970; in the past: as soon as possible.
+    pub next_probe_unix_ms: u64,
 }
 
 /// By node and life: a restarted node begins with a clean record.
@@ -124,6 +133,32 @@ impl HealthTable {
         });
     }
 
+    /// The ejection of a node, if it is ejected.
+    pub fn ejection(&self, node: &NodeHealth) -> Option<Ejection> {
+        if node.callable() {
+            return None;
+        }
+        let (now, now_unix) = (self.now_ms(), self.clock.unix().as_millis() as u64);
+        let until = node.ejected_until.load(Ordering::Relaxed);
+        Some(Ejection {
+            since_unix_ms: node.ejected_since_unix_ms.load(Ordering::Relaxed),
+            why: node.last_error().clone().unwrap_or_default(),
+            next_probe_unix_ms: (now_unix + until).saturating_sub(now),
+        })
+    }
+
+    /// The members that are ejected now, ordered by id.
+    pub fn ejected_nodes(&self) -> Vec<(NodeId, Ejection)> {
+        let nodes = self.nodes();
+        let members = nodes.iter().filter(|(_, node)| !node.absent.load(Ordering::Relaxed));
+        let ejected = |((id, _), node): (&(NodeId, Uuid), &Arc<NodeHealth>)| {
+            Some((id.clone(), self.ejection(node)?))
+        };
+        let mut ejected: Vec<_> = members.filter_map(ejected).collect();
+        ejected.sort_by(|(one, _), (other, _)| one.cmp(other));
+        ejected
+    }
+
     /// Members that are ejected now.
     pub fn ejected(&self) -> usize {
         ejected_of(&self.nodes())
@@ -161,8 +196,10 @@ impl HealthTable {
         if !node.callable() || 2 * (ejected_of(&nodes) + 1) > members {
             return false;
         }
-        *node.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+        *node.last_error() = Some(why.to_owned());
         self.extend(node);
+        let now_unix = self.clock.unix().as_millis() as u64;
+        node.ejected_since_unix_ms.store(now_unix, Ordering::Relaxed);
         node.ejected_at.store(self.now_ms(), Ordering::Relaxed);
         self.ejections.inc();
         true
@@ -173,17 +210,18 @@ impl HealthTable {
         !node.callable() && self.now_ms() >= node.ejected_until.load(Ordering::Relaxed)
     }
 
-    /// A probe was answered after `took`. True: that brought the node back.
-    pub fn probed(&self, node: &NodeHealth, took: Duration) -> bool {
+    /// A probe was answered after `took`. If that brought the node back: how long it was away.
+    pub fn probed(&self, node: &NodeHealth, took: Duration) -> Option<Duration> {
         let now = self.clock.unix().as_millis() as u64;
         node.last_seen_unix_ms.store(now, Ordering::Relaxed);
         node.response_us.store((took.as_micros() as u64).max(1), Ordering::Relaxed);
-        if node.ejected_at.swap(0, Ordering::Relaxed) == 0 {
+        let ejected_at = node.ejected_at.swap(0, Ordering::Relaxed);
+        if ejected_at == 0 {
             node.ejections.store(0, Ordering::Relaxed);
-            return false;
+            return None;
         }
         node.failures.store(0, Ordering::Relaxed);
-        true
+        Some(Duration::from_millis(self.now_ms().saturating_sub(ejected_at)))
     }
 
     /// The node made itself heard: no need to wait for a probe. True: that brought it back.
@@ -265,13 +303,30 @@ mod tests {
         assert!(!table.failed(&a, 3, "refused", Instant::now()));
         assert!(table.failed(&a, 3, "refused", Instant::now()));
         assert!(!a.callable());
-        assert_eq!(a.problem().as_deref(), Some("refused"));
         assert!(!table.probe_due(&a));
         clock.advance(Duration::from_secs(2));
         assert!(table.probe_due(&a));
-        assert!(table.probed(&a, Duration::from_millis(2)));
+        assert_eq!(table.probed(&a, Duration::from_millis(2)), Some(Duration::from_secs(2)));
         assert!(a.callable());
         assert_eq!((table.ejected(), table.ejections()), (0, 1));
+    }
+
+    #[test]
+    fn an_ejection_tells_since_when_why_and_when_it_may_end() {
+        let (table, clock) = table();
+        let [a, b] = ["a", "b"].map(|id| node(&table, id));
+        assert_eq!(table.ejection(&a), None);
+        let began = clock.unix().as_millis() as u64;
+        assert!(eject(&table, &a) && !eject(&table, &b));
+        clock.advance(Duration::from_secs(12));
+        table.probe_failed(&a);
+        let ejection = table.ejection(&a).expect("it is ejected");
+        assert_eq!((ejection.since_unix_ms, ejection.why.as_str()), (began, "refused"));
+        let wait = ejection.next_probe_unix_ms - clock.unix().as_millis() as u64;
+        assert!((1_750..=2_250).contains(&wait), "{wait} ms");
+        assert_eq!(table.ejected_nodes(), [("a".parse().expect("an id"), ejection)]);
+        assert_eq!(table.probed(&a, Duration::from_millis(1)), Some(Duration::from_secs(12)));
+        assert_eq!((table.ejection(&a), table.ejected_nodes().len()), (None, 0));
     }
 
     #[test]
@@ -328,7 +383,7 @@ mod tests {
         assert_eq!(table.ejected(), 0);
         assert!(eject(&table, &member), "one of two may be ejected");
         assert_eq!(table.ejected(), 1);
-        assert!(table.probed(&gone, Duration::from_millis(1)));
+        assert!(table.probed(&gone, Duration::from_millis(1)).is_some());
         assert_eq!(table.ejected(), 1);
     }
 

@@ -5,6 +5,7 @@
 //! (that is `apiserver`) and nothing of how values are kept (that is `cachenode`).
 
 pub mod clock;
+pub mod condition;
 pub mod config;
 pub mod discovery;
 pub mod entry;

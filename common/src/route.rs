@@ -189,17 +189,18 @@ impl Router {
     }
 
     /// Asks one member whether it answers, and tells the health table.
-    async fn ping(&self, wired: &Wired, node: usize, timeout: Duration) -> bool {
+    async fn ping(&self, wired: &Wired, node: usize, timeout: Duration) {
         let started = Instant::now();
         let call = Call::ping(wired.topology.epoch, started + timeout);
         let wire = &wired.wires[node];
         let answered = matches!(wire.small().call(call).await, Answer::Reply(_));
-        if answered {
-            self.shared.health.probed(&wire.health, started.elapsed());
-        } else {
+        if !answered {
             self.shared.health.probe_failed(&wire.health);
+        } else if let Some(away) = self.shared.health.probed(&wire.health, started.elapsed()) {
+            // Not only after an ejection that was there when the probe was sent.
+            let id = &wired.topology.member(node).id;
+            tracing::info!("node {id} is back after {} s", away.as_secs());
         }
-        answered
     }
 
     fn wired(&self) -> Arc<Wired> {

@@ -6,7 +6,10 @@
 use std::{error::Error, future::Future, io, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::disable_transparent_huge_pages,
+};
 
 use crate::{
     clock::SystemClock,
@@ -56,6 +59,9 @@ where
         Role::Node => loaded.settings.node.max_connections,
     };
     raise_descriptor_limit(connections);
+    if flags.role() == Role::Gateway {
+        use_small_pages();
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -90,6 +96,15 @@ fn raise_descriptor_limit(connections: usize) {
             "too few open files for max_connections: beyond them connections wait to be accepted; \
              raise the hard limit (ulimit -Hn, LimitNOFILE=)"
         );
+    }
+}
+
+/// Keeps the kernel from backing this process with huge pages. What a connection holds is mostly
+/// buffers of which only the beginning is ever touched: ten thousand of them take 30 KB each with
+/// huge pages, and 18 KB without. A node's memory is full of values, which are better off with them.
+fn use_small_pages() {
+    if let Err(error) = disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages can't be turned off");
     }
 }
 

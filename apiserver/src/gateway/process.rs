@@ -3,10 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use common::{
-    clock::Clock, config::Settings, key::GroupName, route::Shared, serve::Limits,
+    clock::Clock,
+    condition::{self, Check},
+    config::Settings,
+    key::GroupName,
+    route::Shared,
+    serve::Limits,
     telemetry::Metrics,
 };
 use tokio_util::sync::CancellationToken;
+
+const STOPPING: &str = "the gateway is stopping";
 
 /// The process as handlers see it.
 pub(crate) struct Process {
@@ -23,23 +30,11 @@ pub(crate) struct Process {
 
 /// Whether requests can be answered.
 pub(crate) enum Readiness {
-    Ready {
-        /// What is not as it should be nevertheless.
-        problem: Option<String>,
-    },
+    Ready,
     NotReady {
+        /// Why not, in plain words.
         problem: String,
     },
-}
-
-impl Readiness {
-    /// What is wrong, in plain words; empty when nothing is.
-    pub(crate) fn problem(self) -> String {
-        match self {
-            Self::Ready { problem } => problem.unwrap_or_default(),
-            Self::NotReady { problem } => problem,
-        }
-    }
 }
 
 impl Process {
@@ -82,19 +77,42 @@ impl Process {
         &self.metrics
     }
 
+    /// The wall clock, in milliseconds since 1970.
+    pub(crate) fn unix_ms(&self) -> u64 {
+        self.clock.unix().as_millis() as u64
+    }
+
     pub(crate) fn readiness(&self) -> Readiness {
-        let status = self.route.topologies.discovery_status().borrow().clone();
-        let lost = (!status.connected).then(|| {
-            let why = status.problem.unwrap_or_else(|| "not connected yet".to_owned());
-            format!("discovery: {why}")
-        });
         if self.stopping.is_cancelled() {
-            return Readiness::NotReady { problem: "the gateway is stopping".to_owned() };
+            return Readiness::NotReady { problem: STOPPING.to_owned() };
         }
         if self.route.topologies.load().members().is_empty() {
-            let why = lost.unwrap_or_else(|| "no node has registered".to_owned());
-            return Readiness::NotReady { problem: format!("no nodes: {why}") };
+            return Readiness::NotReady { problem: self.why_no_nodes() };
         }
-        Readiness::Ready { problem: lost }
+        Readiness::Ready
+    }
+
+    /// Why the ring is empty, when it is.
+    pub(crate) fn why_no_nodes(&self) -> String {
+        let why = self.discovery().problem();
+        format!("no nodes: {}", why.unwrap_or_else(|| "no node has registered".to_owned()))
+    }
+
+    /// All that can be wrong, whether it makes the gateway unready or not.
+    pub(crate) fn checks(&self) -> [Check; 4] {
+        let stopping = if self.stopping.is_cancelled() {
+            Check::failed("stopping", STOPPING)
+        } else {
+            Check::ok("stopping", "no")
+        };
+        let members = condition::members(&self.route.topologies.load());
+        let ejected = condition::ejected(&self.route.health, self.unix_ms());
+        [stopping, members, self.discovery(), ejected]
+    }
+
+    fn discovery(&self) -> Check {
+        let topologies = &self.route.topologies;
+        let status = topologies.discovery_status();
+        condition::discovery(&status.borrow(), &topologies.load(), self.unix_ms())
     }
 }

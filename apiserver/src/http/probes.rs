@@ -6,10 +6,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use common::{
+    condition::{Check, is_verbose, verbose},
     error::{Code, Error},
     telemetry::METRICS_CONTENT_TYPE,
 };
-use http::{StatusCode, header};
+use http::{StatusCode, Uri, header};
 use serde::Serialize;
 
 use super::{AppState, nodes::digest};
@@ -32,18 +33,17 @@ struct Health {
 pub(super) async fn health(State(worker): AppState) -> Response {
     let process = &worker.process;
     let topology = worker.cache.topology();
-    let readiness = process.readiness();
-    let ejected = process.route.health.ejected();
-    let (code, status) = match &readiness {
-        Readiness::Ready { problem: None } if ejected == 0 => (StatusCode::OK, "healthy"),
-        Readiness::Ready { .. } => (StatusCode::OK, "degraded"),
+    let problems: Vec<_> = process.checks().iter().filter_map(Check::problem).collect();
+    let (code, status) = match process.readiness() {
+        Readiness::Ready if problems.is_empty() => (StatusCode::OK, "healthy"),
+        Readiness::Ready => (StatusCode::OK, "degraded"),
         Readiness::NotReady { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };
     let body = Health {
         status,
-        problem: Some(readiness.problem()).filter(|problem| !problem.is_empty()),
+        problem: Some(problems.join("; ")).filter(|problem| !problem.is_empty()),
         nodes: topology.members().len(),
-        ejected,
+        ejected: process.route.health.ejected(),
         digest: digest(&topology.epoch),
         uptime: process.uptime().as_secs(),
         version: env!("CARGO_PKG_VERSION"),
@@ -56,12 +56,19 @@ pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// `/readyz`: requests can be answered; otherwise 503 and why not.
-pub(super) async fn readyz(State(worker): AppState) -> Response {
-    match worker.process.readiness() {
-        Readiness::Ready { .. } => "ok\n".into_response(),
-        not => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", not.problem())).into_response(),
+/// `/readyz`: requests can be answered; otherwise 503 and why not. With `?verbose` every check.
+pub(super) async fn readyz(State(worker): AppState, uri: Uri) -> Response {
+    let process = &worker.process;
+    let (code, mut text) = match process.readiness() {
+        Readiness::Ready => (StatusCode::OK, "ok\n".to_owned()),
+        Readiness::NotReady { problem } => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n"))
+        }
+    };
+    if is_verbose(uri.query()) {
+        text = verbose(&process.checks(), code == StatusCode::OK);
     }
+    (code, text).into_response()
 }
 
 /// `/metrics`: OpenMetrics text.

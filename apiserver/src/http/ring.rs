@@ -44,7 +44,7 @@ pub(super) async fn lookup(State(worker): AppState, uri: Uri) -> Response {
     let mut preferred =
         topology.ring.preference(position).map(|node| topology.member(node).id.to_string());
     let Some(owner) = preferred.next() else {
-        let none = Error::new(Code::NoNodes, worker.process.readiness().problem());
+        let none = Error::new(Code::NoNodes, worker.process.why_no_nodes());
         return worker.refuse(&none.retry_after(COME_AGAIN));
     };
     Json(Place {

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     clock::Clock,
+    condition::ClusterMetrics,
     config::{Settings, host_port},
     discovery::{Discovery, NodeId, NodeRecord, NodeState, RegistrationState},
     lifecycle::{Lifecycle, Stop},
@@ -30,7 +31,7 @@ use crate::{
     groups::Groups,
     grpc::{Away, CacheService, Newer, NodeService, Rings, Steadiness, exchange_route},
     http::{self, Registered},
-    metrics::{GroupMetrics, NodeMetrics},
+    metrics::{GroupMetrics, NodeMetrics, RegistrationMetrics},
 };
 
 /// How a node reaches others on behalf of a simple client: like a gateway by default.
@@ -154,7 +155,11 @@ pub(super) fn serve(
     service.metrics.register(metrics.registry());
     GroupMetrics::register(metrics.registry(), &service.groups);
     let limits = Limits { max_connections: settings.node.max_connections, ..Limits::default() };
-    let registered = Registered::new(service.leaving.clone());
+    let clock = &service.clock;
+    let registered = Registered::new(service.leaving.clone(), Arc::clone(clock));
+    let route = &service.route;
+    ClusterMetrics::register(metrics.registry(), Arc::clone(route), Arc::clone(clock));
+    RegistrationMetrics::register(metrics.registry(), registered.clone());
 
     let health = HealthServer::new(HealthService::from_health_reporter(registered.reporter()));
     let app = |runtime: &Handle| {
@@ -167,7 +172,7 @@ pub(super) fn serve(
     let grpc_metrics = families.listener("node grpc");
     let (grpc, stop) = (listeners.grpc, serving.clone());
     let serving_grpc = serve::serve(grpc, targets.collect(), limits.clone(), grpc_metrics, stop);
-    let http_app = http::app(registered.clone(), Arc::new(metrics));
+    let http_app = http::app(registered.clone(), Arc::clone(route), Arc::new(metrics));
     let http_target = vec![Target::new(Handle::current(), http_app)];
     let http_metrics = families.listener("node http");
     let serving_http =

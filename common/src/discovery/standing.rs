@@ -33,9 +33,26 @@ impl Standing {
 
     /// Changes arrive.
     pub(crate) fn connected(&self) {
-        if self.turn(true, None) {
-            tracing::info!("the cluster state is followed");
+        let before = self.status.borrow().clone();
+        if !self.turn(true, None) {
+            return;
         }
+        if before.problem.as_deref() == Some(NOT_YET) {
+            tracing::info!("the cluster state is followed");
+        } else {
+            let away = unix_ms(&*self.clock).saturating_sub(before.since_unix_ms);
+            tracing::info!("the cluster state is followed again after {} s", away / 1000);
+        }
+    }
+
+    /// The backend was heard, whatever it said.
+    pub(crate) fn heard(&self) {
+        let now = unix_ms(&*self.clock);
+        // Nobody is woken for that.
+        self.status.send_if_modified(|status| {
+            status.heard_unix_ms = Some(now);
+            false
+        });
     }
 
     /// Changes don't arrive, and why.

@@ -16,6 +16,9 @@ pub struct DiscoveryStatus {
     pub connected: bool,
     /// Since when `connected` has been as it is, in wall-clock milliseconds.
     pub since_unix_ms: u64,
+    /// When the backend was last heard, in wall-clock milliseconds; `None` where it is nobody who
+    /// could be. Watching the status does not tell of it: it moves with every message.
+    pub heard_unix_ms: Option<u64>,
     /// What is wrong, in plain words.
     pub problem: Option<String>,
     /// Records skipped since the start because they are malformed or too large.
@@ -97,7 +100,7 @@ fn named(members: &[NodeId]) -> String {
 }
 
 /// A moment as RFC 3339, to the millisecond.
-pub(super) fn moment(unix_ms: u64) -> String {
+pub fn moment(unix_ms: u64) -> String {
     let unix_ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(unix_ms).map_or_else(|_| "(unknown)".into(), |t| t.to_string())
 }

@@ -182,7 +182,7 @@ pub(super) fn judge_health(
     };
     if shared.health.failed(health, wired.wires.len(), why, started) {
         let id = &wired.topology.member(node).id;
-        tracing::warn!(node = %id, why, "node ejected: calls go to the next one meanwhile");
+        tracing::warn!("node {id} ejected because {why}: calls go to the next one meanwhile");
     }
 }
 

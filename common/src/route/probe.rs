@@ -53,11 +53,7 @@ async fn probe_all(router: &Router, wired: &Arc<Wired>, probed: Probed) {
     let nodes = (0..wired.wires.len()).filter(due);
     stream::iter(nodes)
         .for_each_concurrent(PROBES_AT_ONCE, |node| async move {
-            let was_away = !wired.wires[node].health.callable();
-            let answered = router.ping(wired, node, PROBE_TIMEOUT).await;
-            if was_away && answered {
-                tracing::info!(node = %wired.topology.member(node).id, "node is back");
-            }
+            router.ping(wired, node, PROBE_TIMEOUT).await;
         })
         .await;
 }

@@ -48,7 +48,8 @@ async fn an_owner_that_can_not_be_reached_is_ejected_and_comes_back_by_a_probe()
         assert_eq!(health.callable(), callable);
     }
     assert_eq!((fleet.shared.health.ejected(), fleet.shared.metrics.retries()), (1, 3));
-    assert!(health.problem().unwrap().contains("refused"));
+    let ejection = fleet.shared.health.ejection(&health).unwrap();
+    assert!(ejection.why.contains("refused"), "{ejection:?}");
 
     // It listens again, but nobody risks a request on it.
     let (identity, address) = (fleet.nodes[0].identity.clone(), fleet.nodes[0].address.clone());

@@ -4,9 +4,12 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use common::clock::{Clock, SystemClock};
 use fleet::{
+    checker::{Verdict, judge},
     cluster::{Cluster, Member, Plan},
+    history::value,
     load::{Load, Running},
-    recorder::{Planned, Summary},
+    recorder::{Planned, Recording, Summary},
+    report::Counts,
     timers,
 };
 
@@ -57,7 +60,8 @@ pub(crate) fn honest_plan() -> impl FnMut(u64) -> Option<Planned> + Send + 'stat
     |n| {
         let key = format!("key {}", n.wrapping_mul(7919) % KEYS);
         Some(if n % 10 == 0 {
-            Planned::set("default", key, vec![b'v'; 512])
+            let value = value(&key, n + 1);
+            Planned::set("default", key, value)
         } else {
             Planned::get("default", key)
         })
@@ -123,21 +127,52 @@ impl Bothered {
         self.attacked = SystemClock.monotonic();
     }
 
-    /// Ends the load and makes sure that no operation of it failed and nobody panicked. How it
-    /// went before and since the attack began.
-    pub(crate) async fn unharmed(self, what: &str) -> (Summary, Summary) {
+    /// Ends the load.
+    pub(crate) async fn end(self) -> Endured {
         let Self { cluster, load, rate, measured, attacked } = self;
         let recording = load.stop().await;
         let loaded = !measured || capacity::was_loaded(&recording, attacked, rate);
         assert!(loaded, "void: the fleet did not bear {rate:.0} op/s before it was attacked");
-        recording.assert_none_failed(what);
+        Endured { cluster, recording, attacked }
+    }
+}
+
+/// A fleet that was bothered, and what its honest client saw.
+pub(crate) struct Endured {
+    cluster: Cluster,
+    recording: Recording,
+    attacked: Duration,
+}
+
+impl Endured {
+    /// The operations, for the report.
+    pub(crate) fn counts(&self) -> Counts {
+        let Summary { total, failed, .. } = self.recording.summary();
+        let verdict = self.verdict();
+        let (wrong, older) = (verdict.wrong.len() as u64, verdict.older.len() as u64);
+        Counts { requests: total, failed, wrong, older }
+    }
+
+    fn verdict(&self) -> Verdict {
+        judge(self.recording.operations.iter(), &[])
+    }
+
+    /// How the load went before and since the attack began.
+    pub(crate) fn before_and_since(&self) -> (Summary, Summary) {
+        let before = self.recording.between(Duration::ZERO, self.attacked).summary();
+        (before, self.recording.between(self.attacked, Duration::MAX).summary())
+    }
+
+    /// Makes sure that no operation failed, and no process ended or panicked.
+    pub(crate) fn assert_unharmed(&self, what: &str) {
+        self.recording.assert_none_failed(what);
+        self.verdict().assert_right();
+        let cluster = &self.cluster;
         for member in [cluster.gateway(0), cluster.node(0), cluster.node(1)] {
             assert!(member.is_running(), "{} has ended", member.name());
             let log = fs::read_to_string(member.process().log()).unwrap();
             assert!(!log.contains("panicked"), "{}:\n{log}", member.name());
         }
-        let before = recording.between(Duration::ZERO, attacked).summary();
-        (before, recording.between(attacked, Duration::MAX).summary())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use fleet::eventually::PATIENCE;
+use fleet::{eventually::PATIENCE, report::Report};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -152,7 +152,7 @@ async fn floods_are_cut_off_and_others_served() {
     let grew = grown(before, bothered.peak());
     eprintln!("{} KiB more at the peak", grew >> 10);
     assert!(grew < ROOM, "grew by {grew} bytes");
-    bothered.unharmed("floods").await;
+    bothered.end().await.assert_unharmed("floods");
 }
 
 /// How long the long form goes on, how many flood at a time, and how long each rests when it was
@@ -178,6 +178,7 @@ async fn flood_on(listeners: [Listener; 3], mut random: fastrand::Rng) -> (u32, 
 #[tokio::test]
 #[ignore = "long: make faults"]
 async fn floods_are_cut_off_in_time_for_a_minute() {
+    let mut report = Report::begin("21").unwrap();
     let mut bothered = Bothered::long().await;
     let before = bothered.resident();
     bothered.attacked_now();
@@ -192,10 +193,16 @@ async fn floods_are_cut_off_in_time_for_a_minute() {
     let floods: u32 = done.iter().map(|(floods, _)| floods).sum();
     let longest = done.iter().map(|&(_, longest)| longest).max().unwrap();
     let grew = grown(before, bothered.peak());
-    eprintln!("row 21: {floods} floods, cut off within {longest:.1?}");
-    eprintln!("row 21: {} KiB more at the peak", grew >> 10);
-    let (calm, flooded) = bothered.unharmed("floods").await;
-    eprintln!("row 21: before: {calm}row 21: flooded: {flooded}");
+    let endured = bothered.end().await;
+    report.run(endured.counts()).unwrap();
+    report.took("cut off", longest, Some(CUT_WITHIN)).unwrap();
+    let (calm, since) = endured.before_and_since();
+    let p99 = format!("honest p99 {:.1?}, {:.1?} before", since.latency.p99, calm.latency.p99);
+    let note = format!("{floods} floods, seed {seed}; {} MiB more at the peak; {p99}", grew >> 20);
+    eprintln!("row 21: {note}; cut off within {longest:.1?}");
+    report.note(note).unwrap();
+    endured.assert_unharmed("floods");
     assert!(longest < CUT_WITHIN, "cut off after {longest:.1?}");
     assert!(grew < ROOM, "grew by {grew} bytes");
+    report.passed().unwrap();
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fleet::eventually::how_long;
+use fleet::{eventually::how_long, report::Report};
 use prost::Message;
 use proto::v1::GetRequest;
 use tokio::{
@@ -28,6 +28,8 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 const ROUNDING: Duration = Duration::from_secs(1);
 /// How often the kernel is asked who is still connected.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// From one client to the next: what is asked about is slowness, not a burst of large answers.
+const ARRIVAL: Duration = Duration::from_millis(10);
 /// The pace of those who trickle.
 const TRICKLE: Duration = Duration::from_millis(500);
 /// What a slow reader reads at a time, each [`TRICKLE`]: 1 KB/s.
@@ -206,21 +208,23 @@ async fn call_over(reader: &mut OwnedReadHalf) {
 /// Who is connected, and since when.
 type Attackers = BTreeMap<(Slow, SocketAddr, u16), Instant>;
 
-/// Connects that many clients of each kind to each listener.
+/// Connects that many clients of each kind to each listener, one after the other.
 async fn attack(listeners: &[Listener], each: usize, clients: &mut JoinSet<()>) -> Attackers {
     let mut attackers = Attackers::new();
-    for &listener in listeners {
-        for slow in ALL.into_iter().filter(|slow| slow.bothers(listener)) {
-            for _ in 0..each {
-                let socket = TcpSocket::new_v4().unwrap();
-                if matches!(slow, Slow::Unread | Slow::Sipped) {
-                    socket.set_recv_buffer_size(SMALL_BUFFER).unwrap();
-                }
-                let stream = socket.connect(listener.address).await.unwrap();
-                let port = stream.local_addr().unwrap().port();
-                attackers.insert((slow, listener.address, port), Instant::now());
-                clients.spawn(behave(slow, listener.speaks, stream));
+    for _ in 0..each {
+        for (&listener, slow) in listeners.iter().flat_map(|one| ALL.map(|slow| (one, slow))) {
+            if !slow.bothers(listener) {
+                continue;
             }
+            let socket = TcpSocket::new_v4().unwrap();
+            if matches!(slow, Slow::Unread | Slow::Sipped) {
+                socket.set_recv_buffer_size(SMALL_BUFFER).unwrap();
+            }
+            let stream = socket.connect(listener.address).await.unwrap();
+            let port = stream.local_addr().unwrap().port();
+            attackers.insert((slow, listener.address, port), Instant::now());
+            clients.spawn(behave(slow, listener.speaks, stream));
+            sleep(ARRIVAL).await;
         }
     }
     attackers
@@ -260,7 +264,7 @@ async fn slow_clients_are_cut_off_and_others_served() {
     eprintln!("{longest:.1?}");
     let grew = grown(before, bothered.peak());
     assert!(grew < PEAK_ROOM, "grew by {grew} bytes");
-    bothered.unharmed("slow clients").await;
+    bothered.end().await.assert_unharmed("slow clients");
 }
 
 /// What a process may grow by while answers wait for their readers.
@@ -279,6 +283,7 @@ const TELLABLE: Duration = Duration::from_millis(2);
 #[tokio::test]
 #[ignore = "long: make faults"]
 async fn slow_clients_are_cut_off_in_time_for_a_minute() {
+    let mut report = Report::begin("20").unwrap();
     let mut bothered = Bothered::long().await;
     let listeners = bothered.listeners();
     let (before, started) = (bothered.resident(), Instant::now());
@@ -296,15 +301,24 @@ async fn slow_clients_are_cut_off_in_time_for_a_minute() {
     }
     clients.shutdown().await;
     let (peak, after) = (grown(before, bothered.peak()), grown(before, bothered.resident()));
-    eprintln!("row 20: {attacks} connections, at most open for {longest:.1?}");
-    eprintln!("row 20: {} KiB more at the peak, {} KiB after it", peak >> 10, after >> 10);
-    let (calm, bothered) = bothered.unharmed("slow clients").await;
-    eprintln!("row 20: before: {calm}row 20: bothered: {bothered}");
+    let endured = bothered.end().await;
+    let (calm, since) = endured.before_and_since();
+    report.run(endured.counts()).unwrap();
+    for (slow, took) in &longest {
+        report.took(&format!("{slow:?}"), *took, Some(CLOSED_WITHIN)).unwrap();
+    }
+    let (calm, since) = (calm.latency.p99, since.latency.p99);
+    let memory = format!("{} MiB more at the peak, {} after it", peak >> 20, after >> 20);
+    let p99 = format!("honest p99 {since:.1?}, {calm:.1?} before");
+    let note = format!("{attacks} slow connections; {memory}; {p99}");
+    eprintln!("row 20: {note}; closed after at most {longest:.1?}");
+    report.note(note).unwrap();
+    endured.assert_unharmed("slow clients");
     for (slow, took) in longest {
         assert!(took <= CLOSED_WITHIN + ROUNDING, "{slow:?}: {took:.1?}");
     }
     assert!(peak < PEAK_ROOM, "grew by {peak} bytes");
     assert!(after < ROOM_AFTERWARDS, "{after} bytes are left");
-    let (calm, now) = (calm.latency.p99.max(TELLABLE), bothered.latency.p99);
-    assert!(now <= calm * SLOWER, "p99 {now:.1?}, before {calm:.1?}");
+    assert!(since <= calm.max(TELLABLE) * SLOWER, "p99 {since:.1?}, before {calm:.1?}");
+    report.passed().unwrap();
 }

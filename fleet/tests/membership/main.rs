@@ -7,3 +7,4 @@ mod leaving;
 mod registry;
 mod settings;
 mod support;
+mod told;

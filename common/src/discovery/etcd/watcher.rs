@@ -120,12 +120,14 @@ impl Watcher {
         }
         let (mut stream, mut heard) = self.watch(&connection).await?;
         self.standing.connected();
+        self.standing.heard();
         let mut next_list = Instant::now() + between_half_and_all(self.anti_entropy);
         loop {
             let decide_at = self.decide_at();
             tokio::select! {
                 message = stream.message() => match message {
                     Ok(Some(message)) => {
+                        self.standing.heard();
                         heard = self.apply(&connection, &message, heard)?;
                         self.publish(&connection, &[]).await?;
                     }
