@@ -215,19 +215,28 @@ impl HealthTable {
         let now = self.clock.unix().as_millis() as u64;
         node.last_seen_unix_ms.store(now, Ordering::Relaxed);
         node.response_us.store((took.as_micros() as u64).max(1), Ordering::Relaxed);
-        let ejected_at = node.ejected_at.swap(0, Ordering::Relaxed);
-        if ejected_at == 0 {
+        let away = self.came_back(node);
+        if away.is_none() {
             node.ejections.store(0, Ordering::Relaxed);
-            return None;
         }
-        node.failures.store(0, Ordering::Relaxed);
-        Some(Duration::from_millis(self.now_ms().saturating_sub(ejected_at)))
+        away
     }
 
-    /// The node made itself heard: no need to wait for a probe. True: that brought it back.
-    pub fn heard_of(&self, node: &NodeHealth) -> bool {
+    /// The node made itself heard: no need to wait for a probe. If that brought it back: how long it
+    /// was away.
+    pub fn heard_of(&self, node: &NodeHealth) -> Option<Duration> {
         node.failures.store(0, Ordering::Relaxed);
-        node.ejected_at.swap(0, Ordering::AcqRel) != 0
+        self.came_back(node)
+    }
+
+    /// Ends an ejection; how long it was, if there was one.
+    fn came_back(&self, node: &NodeHealth) -> Option<Duration> {
+        let ejected_at = node.ejected_at.swap(0, Ordering::AcqRel);
+        let was_away = ejected_at != 0;
+        if was_away {
+            node.failures.store(0, Ordering::Relaxed);
+        }
+        was_away.then(|| Duration::from_millis(self.now_ms().saturating_sub(ejected_at)))
     }
 
     /// A probe was not answered: an ejected node stays away for longer.

@@ -23,7 +23,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     clock::Clock,
-    discovery::NodeRecord,
+    discovery::{NodeId, NodeRecord},
     error::{Code, Error, Result},
     health::HealthTable,
     link::{Answer, Call, Identity, frame::MAX_VALUE_BYTES},
@@ -180,6 +180,10 @@ impl Router {
                 wired = self.wired();
                 continue;
             }
+            if Instant::now() >= deadline {
+                let late = Error::new(Code::Timeout, "the new ring could not be read in time");
+                return Err(errand.give_up(late));
+            }
             // Whoever can't read the cluster state, or hears it twice, goes by what it was told.
             // A stranger's address is known to the node that named it: that one is to relay.
             let owner = moved.owner.parse().ok().and_then(|id| wired.topology.index_of(&id));
@@ -198,8 +202,7 @@ impl Router {
             self.shared.health.probe_failed(&wire.health);
         } else if let Some(away) = self.shared.health.probed(&wire.health, started.elapsed()) {
             // Not only after an ejection that was there when the probe was sent.
-            let id = &wired.topology.member(node).id;
-            tracing::info!("node {id} is back after {} s", away.as_secs());
+            tell_back(&wired.topology.member(node).id, away);
         }
     }
 
@@ -275,6 +278,10 @@ impl Router {
         counter.inc();
         granted
     }
+}
+
+fn tell_back(id: &NodeId, away: Duration) {
+    tracing::info!("node {id} is back after {} s", away.as_secs());
 }
 
 fn disagreement(moved: &v1::Moved) -> Error {

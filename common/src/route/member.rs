@@ -88,8 +88,8 @@ impl Member<'_> {
     /// The member has made itself heard.
     pub fn is_heard_of(&self) {
         let health = &self.wired.wires[self.node].health;
-        if self.router.shared.health.heard_of(health) {
-            tracing::info!(node = %self.record().id, "node is back");
+        if let Some(away) = self.router.shared.health.heard_of(health) {
+            super::tell_back(&self.record().id, away);
         }
     }
 
