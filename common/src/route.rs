@@ -164,7 +164,7 @@ impl Router {
             let Errand { request, position, .. } = &mut errand;
             *position = wired.topology.ring.position(&request.group, &request.key);
             let routed = match named.take() {
-                Some(ask) => self.at_named(&wired, ask, &mut errand).await?,
+                Some(nodes) => self.in_turn(&wired, nodes, &mut errand).await?,
                 None => self.along_preference(&wired, &mut errand).await?,
             };
             let (moved, mover) = match routed {
@@ -185,9 +185,9 @@ impl Router {
                 return Err(errand.give_up(late));
             }
             // Whoever can't read the cluster state, or hears it twice, goes by what it was told.
-            // A stranger's address is known to the node that named it: that one is to relay.
+            // The node that named the owner knows it better: it is to relay, if need be.
             let owner = moved.owner.parse().ok().and_then(|id| wired.topology.index_of(&id));
-            named = Some(owner.map_or((mover, true), |owner| (owner, false)));
+            named = Some(owner.map(|owner| (owner, false)).into_iter().chain([(mover, true)]));
             errand.epoch = moved.epoch.as_ref().and_then(|epoch| Epoch::from_wire(epoch).ok());
         }
     }
@@ -229,33 +229,29 @@ impl Router {
         }
     }
 
-    /// Asks the owner that another node named, or that node, to relay; and nobody else.
-    async fn at_named(
-        &self,
-        wired: &Wired,
-        (node, stand_in): (usize, bool),
-        errand: &mut Errand,
-    ) -> Result<Routed> {
-        errand.request.stand_in = stand_in;
-        match self.try_node(wired, node, errand).await {
-            Next::Return(result) => Ok(Routed::Answered(errand.settle(result)?, node)),
-            Next::Reroute(moved) => Ok(Routed::Moved(moved, node)),
-            Next::Elsewhere(error) => Err(errand.give_up(error)),
-        }
-    }
-
     async fn along_preference(&self, wired: &Wired, errand: &mut Errand) -> Result<Routed> {
         let Some((owner, candidates)) = wired.candidates(errand.position) else {
             let text = "the cluster has no nodes, as far as this process knows";
             return Err(Error::new(Code::NoNodes, text).retry_after(COME_AGAIN));
         };
-        let mut failure = None;
         let tries = 1 + self.shared.persistence.max_retries;
-        for node in candidates.take(tries) {
+        let asked = candidates.take(tries).map(|node| (node, node != owner));
+        self.in_turn(wired, asked, errand).await
+    }
+
+    /// Asks each of these nodes until one answers; those marked so are to stand in for the owner.
+    async fn in_turn(
+        &self,
+        wired: &Wired,
+        nodes: impl Iterator<Item = (usize, bool)>,
+        errand: &mut Errand,
+    ) -> Result<Routed> {
+        let mut failure = None;
+        for (node, stand_in) in nodes {
             if failure.is_some() && !self.may_retry(errand.deadline) {
                 break;
             }
-            errand.request.stand_in = node != owner;
+            errand.request.stand_in = stand_in;
             match self.try_node(wired, node, errand).await {
                 Next::Return(result) => {
                     return Ok(Routed::Answered(errand.settle(result)?, node));
