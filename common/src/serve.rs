@@ -66,7 +66,8 @@ impl Default for Limits {
             first_request: Duration::from_secs(10),
             head: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
-            stalled_reader: Duration::from_secs(10),
+            // Promised are ten: the kernel notices up to a second late, with its next probe.
+            stalled_reader: Duration::from_secs(9),
             max_head_bytes: 16 << 10,
             max_headers: 100,
             max_streams: 256,

@@ -176,6 +176,23 @@ impl Endured {
     }
 }
 
+/// Runs attackers on a thread of their own: what they do must not hold up the honest client, whose
+/// answers are timed on this one.
+pub(crate) async fn apart<T, F>(attack: impl FnOnce() -> F + Send + 'static) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
+    let running = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(attack())
+    });
+    match running.await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
 /// By how much the one of them that grew more did.
 pub(crate) fn grown(before: [usize; 2], after: [usize; 2]) -> usize {
     before.iter().zip(after).map(|(before, after)| after.saturating_sub(*before)).max().unwrap()

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    bothered::{Bothered, Listener, Speaks, grown},
+    bothered::{Bothered, Listener, Speaks, apart, grown},
     raw::{self, frame},
 };
 
@@ -184,12 +184,12 @@ async fn floods_are_cut_off_in_time_for_a_minute() {
     bothered.attacked_now();
     let seed = fastrand::u64(..);
     eprintln!("row 21: seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut flooders = JoinSet::new();
-    for _ in 0..FLOODERS {
-        flooders.spawn(flood_on(bothered.listeners(), random.fork()));
-    }
-    let done = flooders.join_all().await;
+    let (listeners, mut random) = (bothered.listeners(), fastrand::Rng::with_seed(seed));
+    let flooding = move || async move {
+        let flooders = (0..FLOODERS).map(|_| flood_on(listeners, random.fork()));
+        flooders.collect::<JoinSet<_>>().join_all().await
+    };
+    let done = apart(flooding).await;
     let floods: u32 = done.iter().map(|(floods, _)| floods).sum();
     let longest = done.iter().map(|&(_, longest)| longest).max().unwrap();
     let grew = grown(before, bothered.peak());
