@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::discovery::{NodeState, RegistrationState, Serving};
+use common::discovery::{NodeState, Serving};
 use tokio::time::Instant;
 
 use crate::{
@@ -22,9 +22,7 @@ async fn a_node_that_lost_its_lease_is_back_before_anybody_is_shown_that() {
     until(there.status(), |status| status.connected).await;
     let seen = record_views(there.views());
     for registration in &registrations {
-        let RegistrationState::Registered { mut revision } = *registration.state().borrow() else {
-            panic!("not registered");
-        };
+        let mut revision = until_registered_after(registration, None).await;
         for _ in 0..2 {
             let id = [A, B, C]
                 [registrations.iter().position(|r| std::ptr::eq(r, registration)).unwrap()];

@@ -67,7 +67,7 @@ async fn what_got_no_answer_is_named() {
     let plain = looking_at(address.clone());
     let registration = plain.register(node(A));
     until_told(&*plain, "did not answer a read within 500ms").await;
-    let named = |state: &RegistrationState| matches!(state, RegistrationState::Trying { problem: Some(p) } if p.contains("did not answer a read"));
+    let named = |state: &RegistrationState| matches!(state, RegistrationState::Trying { problem: Some(p) } if p.contains("did not answer a transaction"));
     until(registration.state(), named).await;
     until_told(&*looking_at(format!("https://{address}")), "can't be reached within 500ms").await;
 }
