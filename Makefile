@@ -5,7 +5,7 @@ CARGO ?= cargo
 export RINGWAY_TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run test tools build lint doc bench bench-ring faults clean toolchain
+.PHONY: help run test tools build lint doc bench bench-ring faults soak clean toolchain
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,11 @@ faults: tools ## the long fault suite, which asserts times (as root, for network
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) test --release -p ringway-fleet --no-run
 	tools/run-faults
+
+soak: tools ## an hour of random faults under load (SEED=1 MINUTES=60)
+	$(CARGO) build --release --workspace --bins
+	target/release/soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60)
+	target/release/faults render
 
 clean: ## remove everything built or fetched
 	rm -rf target

@@ -3,7 +3,11 @@
 use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use fleet::soak::run::{Soak, default_history};
+use fleet::{
+    checker::check_file,
+    report::{Counts, Report},
+    soak::run::{ONE_RING_WITHIN, Soak, default_history},
+};
 
 /// Makes random faults on a fleet of real processes under load, and judges how it took them.
 #[derive(Debug, Parser)]
@@ -51,12 +55,34 @@ async fn soak(flags: &Flags) -> Result<bool, Box<dyn Error>> {
         gateways: flags.gateways,
         history: default_history(&flags.directory, flags.seed),
     };
+    let mut report = Report::begin("soak")?;
     let outcome = soak.run().await?;
     println!("{outcome}");
+    let verdict = check_file(&soak.history)?;
+    print!("{verdict}");
+    report.run(Counts {
+        requests: outcome.load.total,
+        failed: outcome.load.failed,
+        wrong: verdict.wrong.len() as u64,
+        older: verdict.older.len() as u64,
+    })?;
+    report.took("one ring", outcome.one_ring, Some(ONE_RING_WITHIN))?;
+    report.took("the fleet whole", outcome.whole, None)?;
+    let faults: usize = outcome.faults.values().sum();
+    report.note(format!(
+        "{} minutes, seed {}, {faults} faults of {} kinds",
+        flags.minutes,
+        flags.seed,
+        outcome.faults.len(),
+    ))?;
     let problems = outcome.problems();
     for problem in &problems {
         println!("WRONG: {problem}");
+        report.note(problem)?;
     }
-    println!("history: {}", soak.history.display());
-    Ok(problems.is_empty())
+    let is_right = problems.is_empty() && verdict.is_right();
+    if is_right {
+        report.passed()?;
+    }
+    Ok(is_right)
 }
