@@ -25,6 +25,9 @@ use crate::{
 
 /// Calls that must fail in a row before a node is ejected.
 pub const FAILURES_TO_EJECT: u32 = 3;
+/// Calls that began so far apart fail each for themselves, though they were under way together: a
+/// node that hangs under load need not be waited for three times over.
+pub const APART: Duration = Duration::from_millis(50);
 /// How long the first ejection lasts; each further one doubles it.
 pub const FIRST_EJECTION: Duration = Duration::from_secs(1);
 /// How long an ejection lasts at most.
@@ -45,8 +48,8 @@ pub struct NodeHealth {
     last_seen_unix_ms: AtomicU64,
     response_us: AtomicU64,
     last_error: Mutex<Option<String>>,
-    /// When the last failure was counted.
-    last_failure: Mutex<Option<Instant>>,
+    /// When the call began whose failure was counted last, and when it failed.
+    last_failure: Mutex<Option<(Instant, Instant)>>,
     /// Not a member when [`HealthTable::retain`] looked last.
     absent: AtomicBool,
 }
@@ -176,14 +179,14 @@ impl HealthTable {
     /// A call that began at `started` failed. True: that ejected the node, which happens only
     /// while no more than half of the `members` would be ejected.
     ///
-    /// Calls that were under way together count as one: a hundred of them caught by one hiccup are
-    /// not failures in a row.
+    /// Calls that were under way together count as one, unless they began [`APART`]: a hundred of
+    /// them caught by one hiccup are not failures in a row.
     pub fn failed(&self, node: &NodeHealth, members: usize, why: &str, started: Instant) -> bool {
         let mut last = node.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|last| started < last) {
+        if last.is_some_and(|(began, ended)| started < ended && started < began + APART) {
             return false;
         }
-        *last = Some(Instant::now());
+        *last = Some((started, Instant::now()));
         drop(last);
         let failures = node.failures.fetch_add(1, Ordering::Relaxed) + 1;
         if failures < FAILURES_TO_EJECT || !node.callable() {
@@ -360,11 +363,14 @@ mod tests {
     fn calls_that_fail_together_count_as_one() {
         let (table, _clock) = table();
         let a = node(&table, "a");
-        let together = Instant::now();
+        let together = Instant::now() - APART * 5;
         (0..100).for_each(|_| {
             table.failed(&a, 3, "no answer in time", together);
         });
         assert!(a.callable());
+        assert!(!table.failed(&a, 3, "no answer in time", together + APART / 2));
+        assert!(!table.failed(&a, 3, "no answer in time", together + APART));
+        assert!(table.failed(&a, 3, "no answer in time", together + APART * 2));
     }
 
     #[test]

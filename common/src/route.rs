@@ -187,6 +187,7 @@ impl Router {
             // Whoever can't read the cluster state, or hears it twice, goes by what it was told.
             // The node that named the owner knows it better: it is to relay, if need be.
             let owner = moved.owner.parse().ok().and_then(|id| wired.topology.index_of(&id));
+            let owner = owner.filter(|&owner| wired.wires[owner].health.callable());
             named = Some(owner.map(|owner| (owner, false)).into_iter().chain([(mover, true)]));
             errand.epoch = moved.epoch.as_ref().and_then(|epoch| Epoch::from_wire(epoch).ok());
         }

@@ -169,6 +169,8 @@ pub(super) fn judge_health(
 ) {
     let health = &wired.wires[node].health;
     let why = match answer {
+        // It lives, but whoever asks it is sent elsewhere: better not to ask it for a while.
+        Answer::NotStarted(Reason::CatchingUp) => "it is not up to date with the cluster",
         Answer::Reply(_) | Answer::Moved(_) | Answer::NotStarted(_) | Answer::Hints(_) => {
             return health.succeeded();
         }

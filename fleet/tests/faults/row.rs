@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fleet::{
     cluster::{Cluster, Extras, Plan, Wiring},
-    load::Load,
+    load::{CONNECTIONS, Load},
     report::Report,
     timers,
     trial::{Void, trial},
@@ -22,6 +22,10 @@ use super::{
 pub(super) const NODES: usize = 3;
 /// How many gateways the load goes through.
 pub(super) const GATEWAYS: usize = 2;
+
+/// Connections of the client in long forms: enough for all that a node leaves unanswered until it is
+/// passed over, so that the client itself holds nobody up.
+const MANY_CONNECTIONS: usize = 1024;
 
 /// A short form asks whether requests fail; a long one judges times as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +124,10 @@ async fn attempt<R: Row>(row: &R, report: Option<&mut Report>) -> Result<(), Voi
         Form::Short => traffic::SHORT_RATE,
         Form::Long => capacity::measured(&gateways, || traffic::mixture("tried")).await / 2.0,
     };
-    let load = Load::new(gateways.clone(), rate);
+    let load = Load {
+        connections: form.either(CONNECTIONS, MANY_CONNECTIONS),
+        ..Load::new(gateways.clone(), rate)
+    };
     let mut scene = Scene::new(cluster);
 
     let running = load.start(traffic::mixture(traffic::WRITTEN));
