@@ -20,7 +20,10 @@ use axum::routing::{MethodRouter, post};
 use common::{
     clock::Clock,
     discovery::NodeId,
-    link::{Identity, frame::MAX_MESSAGE_BYTES},
+    link::{
+        Identity,
+        frame::{EXCHANGE, MAX_MESSAGE_BYTES},
+    },
     route::{Router, Shared},
 };
 use proto::v1::{self, cache_server::Cache};
@@ -90,7 +93,7 @@ pub(crate) fn exchange_route(
                 .await
         }
     };
-    ("/ringway.v1.Cache/Exchange", post(serve))
+    (EXCHANGE, post(serve))
 }
 
 #[tonic::async_trait]

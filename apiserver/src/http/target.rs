@@ -11,6 +11,8 @@ use common::{
 };
 use percent_encoding::percent_decode_str;
 
+/// The query form's path; the path form's goes on with a slash, the group and the key.
+const QUERY_PATH: &str = "/api/cache";
 /// What comes before the group in the path form.
 pub(crate) const CACHE_PATH: &str = "/api/cache/";
 
@@ -23,6 +25,11 @@ pub(crate) struct Target {
     pub(crate) group: GroupName,
     pub(crate) key: Key,
     pub(crate) ttl: Option<std::time::Duration>,
+}
+
+/// Whether a path is one of keys, in either form.
+pub(crate) fn is_key(path: &str) -> bool {
+    path == QUERY_PATH || path.starts_with(CACHE_PATH)
 }
 
 /// Refuses a request target that is too long.

@@ -6,6 +6,8 @@ use uuid::Uuid;
 use super::{Identity, Peer};
 use crate::topology::Epoch;
 
+/// The gRPC method that opens an Exchange stream.
+pub const EXCHANGE: &str = "/ringway.v1.Cache/Exchange";
 /// Operations in a batch, at most.
 pub const MAX_BATCH_OPS: usize = 64;
 /// Bytes in a batch, at most (a single operation may be larger on the bulk lane).
