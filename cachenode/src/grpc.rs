@@ -87,7 +87,7 @@ pub(crate) fn exchange_route(
             async { Ok::<_, Status>(Response::new(ReceiverStream::new(answers))) }
         });
         async move {
-            tonic::server::Grpc::new(codec::BatchCodec::default())
+            tonic::server::Grpc::new(codec::BatchCodec)
                 .apply_max_message_size_config(Some(MAX_MESSAGE_BYTES), Some(MAX_MESSAGE_BYTES))
                 .streaming(stream, request)
                 .await

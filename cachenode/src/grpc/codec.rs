@@ -9,12 +9,12 @@ use common::{
     error::{Code, Error},
     link::frame::{MAX_BATCH_BYTES, MAX_BATCH_OPS},
 };
+use prost::Message;
 use proto::v1::Batch;
 use tonic::{
     Status,
-    codec::{Codec, DecodeBuf, Decoder},
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
-use tonic_prost::ProstCodec;
 
 use super::away::HINTS_PER_OPERATION;
 
@@ -30,45 +30,53 @@ const VERSIONS: [u64; 4] = [4, 2, 11, 3];
 /// From a batch to its hints' keys.
 const HINTED: [u64; 3] = [4, 24, 1];
 
-type Inner = ProstCodec<Batch, Batch>;
-
-/// prost's codec, with a look before it decodes.
+/// prost's encoding, with a look before it decodes, and room made at once for what it needs.
 #[derive(Debug, Default)]
-pub(super) struct BatchCodec(Inner);
-
-/// The reading half of [`BatchCodec`].
-#[derive(Debug)]
-pub(super) struct BatchDecoder(<Inner as Codec>::Decoder);
+pub(super) struct BatchCodec;
 
 impl Codec for BatchCodec {
     type Encode = Batch;
     type Decode = Batch;
-    type Encoder = <Inner as Codec>::Encoder;
-    type Decoder = BatchDecoder;
+    type Encoder = Self;
+    type Decoder = Self;
 
-    fn encoder(&mut self) -> Self::Encoder {
-        self.0.encoder()
+    fn encoder(&mut self) -> Self {
+        Self
     }
 
-    fn decoder(&mut self) -> Self::Decoder {
-        BatchDecoder(self.0.decoder())
+    fn decoder(&mut self) -> Self {
+        Self
     }
 }
 
-impl Decoder for BatchDecoder {
+impl Encoder for BatchCodec {
+    type Item = Batch;
+    type Error = Status;
+
+    fn encode(&mut self, batch: Batch, frame: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        // A frame of values that grew as they come would be copied over and over.
+        frame.reserve(batch.encoded_len());
+        batch.encode(frame).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl Decoder for BatchCodec {
     type Item = Batch;
     type Error = Status;
 
     fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Batch>, Status> {
         // tonic has the whole message in one piece by now.
-        check(message.chunk())?;
-        self.0.decode(message)
+        let mut batch =
+            Batch { ops: Vec::with_capacity(check(message.chunk())?), ..Batch::default() };
+        batch.merge(message).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Some(batch))
     }
 }
 
-/// Refuses a batch that would take far more room than its bytes.
-fn check(message: &[u8]) -> Result<(), Error> {
-    if count(message, &OPS, MAX_BATCH_OPS) > MAX_BATCH_OPS {
+/// Refuses a batch that would take far more room than its bytes. How many operations it has.
+fn check(message: &[u8]) -> Result<usize, Error> {
+    let ops = count(message, &OPS, MAX_BATCH_OPS);
+    if ops > MAX_BATCH_OPS {
         let text = format!("a batch holds at most {MAX_BATCH_OPS} operations");
         return Err(Error::new(Code::InvalidRequest, text));
     }
@@ -81,7 +89,7 @@ fn check(message: &[u8]) -> Result<(), Error> {
         let text = format!("the hints of a batch name at most {MAX_HINTED} keys");
         return Err(Error::new(Code::InvalidRequest, text));
     }
-    Ok(())
+    Ok(ops)
 }
 
 /// How many fields there are at the end of that path; counts to a little over `most`.

@@ -14,9 +14,8 @@ use prost::{
 use proto::v1;
 use tonic::{
     Status,
-    codec::{Codec, EncodeBuf, Encoder},
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
-use tonic_prost::ProstCodec;
 
 use crate::topology::Epoch;
 
@@ -99,30 +98,40 @@ impl OutgoingOp {
     }
 }
 
-/// The codec of a link's stream: batches out as above, batches in as prost reads them.
-#[derive(Debug, Default)]
-pub(super) struct LinkCodec;
+/// Operations for which there is room from the start when a batch is read.
+const USUAL_OPS: usize = 16;
 
-/// The writing half of [`LinkCodec`].
+/// The codec of a link's stream: batches out as above, batches in as prost reads them.
 #[derive(Debug)]
-pub(super) struct LinkEncoder;
+pub(super) struct LinkCodec;
 
 impl Codec for LinkCodec {
     type Encode = Outgoing;
     type Decode = v1::Batch;
-    type Encoder = LinkEncoder;
-    type Decoder = <ProstCodec<v1::Batch, v1::Batch> as Codec>::Decoder;
+    type Encoder = Self;
+    type Decoder = Self;
 
-    fn encoder(&mut self) -> Self::Encoder {
-        LinkEncoder
+    fn encoder(&mut self) -> Self {
+        Self
     }
 
-    fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<v1::Batch, v1::Batch>::default().decoder()
+    fn decoder(&mut self) -> Self {
+        Self
     }
 }
 
-impl Encoder for LinkEncoder {
+impl Decoder for LinkCodec {
+    type Item = v1::Batch;
+    type Error = Status;
+
+    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<v1::Batch>, Status> {
+        let mut batch = v1::Batch { ops: Vec::with_capacity(USUAL_OPS), ..Default::default() };
+        batch.merge(message).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Some(batch))
+    }
+}
+
+impl Encoder for LinkCodec {
     type Item = Outgoing;
     type Error = Status;
 
