@@ -16,7 +16,7 @@ pub mod frame;
 mod queue;
 mod slab;
 mod task;
-mod wire;
+pub mod wire;
 
 use std::{sync::Arc, time::Duration};
 
