@@ -13,6 +13,7 @@ use common::{
     route::{Answered, Ask, Router, Write, version_of},
     topology::Topology,
 };
+use futures_util::FutureExt;
 use proto::v1::{self, Condition};
 use tokio::time::Instant;
 
@@ -27,6 +28,19 @@ pub(crate) struct Entry {
     /// `None`: it never expires.
     pub(crate) ttl: Option<Duration>,
     pub(crate) source: v1::Source,
+}
+
+impl Entry {
+    fn of(reply: v1::Reply) -> Self {
+        Self {
+            version: version_of(&reply),
+            source: reply.source(),
+            value: reply.value,
+            content_type: reply.content_type,
+            age: Duration::from_millis(reply.age_ms),
+            ttl: (reply.ttl_ms > 0).then(|| Duration::from_millis(reply.ttl_ms)),
+        }
+    }
 }
 
 /// What a write did.
@@ -52,16 +66,14 @@ impl Cache {
         self.router.shared().topologies.load()
     }
 
-    pub(crate) async fn get(&self, group: GroupName, key: Key, started: Instant) -> Result<Entry> {
-        let reply = self.call(Ask::get(group, key), started).await?.reply;
-        Ok(Entry {
-            version: version_of(&reply),
-            source: reply.source(),
-            value: reply.value,
-            content_type: reply.content_type,
-            age: Duration::from_millis(reply.age_ms),
-            ttl: (reply.ttl_ms > 0).then(|| Duration::from_millis(reply.ttl_ms)),
-        })
+    /// No `async fn`: its future would keep room for the names.
+    pub(crate) fn get(
+        &self,
+        group: GroupName,
+        key: Key,
+        started: Instant,
+    ) -> impl Future<Output = Result<Entry>> {
+        self.call(Ask::get(group, key), started).map(|answered| Ok(Entry::of(answered?.reply)))
     }
 
     pub(crate) async fn put(
@@ -86,7 +98,7 @@ impl Cache {
     }
 
     /// `started` is when the request's time began to run.
-    async fn call(&self, ask: Ask, started: Instant) -> Result<Answered> {
-        self.router.call(ask, started + self.request_timeout).await
+    fn call(&self, ask: Ask, started: Instant) -> impl Future<Output = Result<Answered>> {
+        self.router.call(ask, started + self.request_timeout)
     }
 }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     cache::Cache,
-    http::{self, Worker},
+    http::{Api, Worker},
     metrics::Metrics,
 };
 pub(crate) use process::{Process, Readiness};
@@ -144,12 +144,12 @@ fn targets(
     process: &Arc<Process>,
     metrics: &Metrics,
     request_timeout: Duration,
-) -> Vec<Target> {
+) -> Vec<Target<Api>> {
     let target = |(index, runtime): (usize, &Handle)| {
         let router = Router::new(Arc::clone(&process.route), runtime.clone());
         let cache = Cache::new(router, request_timeout);
         let worker = Worker::new(cache, Arc::clone(process), metrics.worker(index));
-        Target::new(runtime.clone(), http::app(Arc::new(worker)))
+        Target::new(runtime.clone(), Api::new(Arc::new(worker)))
     };
     workers.handles().iter().enumerate().map(target).collect()
 }
@@ -157,7 +157,7 @@ fn targets(
 fn serve_until_stopped(
     lifecycle: &Lifecycle,
     listener: Listener,
-    targets: Vec<Target>,
+    targets: Vec<Target<Api>>,
     workers: Workers,
     process: &Process,
     connections: Arc<ServeMetrics>,

@@ -19,10 +19,16 @@ use axum::{
     Router,
     extract::{Request, State},
     response::Response,
-    routing::get,
+    routing::{any, get},
 };
-use common::error::{Code, Error};
+use common::{
+    error::{Code, Error},
+    serve::{App, Payload},
+};
+use futures_util::future::Either;
 use http::StatusCode;
+use hyper::body::Incoming;
+use tower::Service;
 
 use crate::{cache::Cache, gateway::Process, metrics::WorkerMetrics};
 use error::RequestIds;
@@ -49,13 +55,54 @@ impl Worker {
 pub(crate) type AppState = State<Arc<Worker>>;
 
 /// The whole API on one worker.
-pub(crate) fn app(worker: Arc<Worker>) -> Router {
-    let cache = get(cache::get).put(cache::put).post(cache::put).delete(cache::delete);
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Inner>);
+
+struct Inner {
+    worker: Arc<Worker>,
+    router: Router,
+}
+
+impl Api {
+    pub(crate) fn new(worker: Arc<Worker>) -> Self {
+        let router = router(Arc::clone(&worker)).with_state(());
+        Self(Arc::new(Inner { worker, router }))
+    }
+
+    fn worker(&self) -> &Worker {
+        &self.0.worker
+    }
+}
+
+impl App for Api {
+    /// Requests for keys do not pass the router: what that does for them (matching, boxes,
+    /// extensions) costs as much as what they are there for.
+    fn call(
+        self,
+        request: http::Request<Incoming>,
+    ) -> impl Future<Output = Response<Payload>> + Send {
+        match cache::operation(request.method(), request.uri()) {
+            Some(operation) => {
+                let (parts, body) = request.into_parts();
+                Either::Left(cache::respond(self, operation, parts, body))
+            }
+            None => {
+                let response = Service::call(&mut self.0.router.clone(), request);
+                Either::Right(Box::pin(async move {
+                    let Ok(response) = response.await;
+                    response.map(Payload::Streamed)
+                }))
+            }
+        }
+    }
+}
+
+fn router(worker: Arc<Worker>) -> Router {
     Router::new()
-        .route("/api/cache", cache.clone())
-        // The path form without anything, which is refused like one with a part missing.
-        .route("/api/cache/", cache.clone())
-        .route("/api/cache/{*target}", cache)
+        // What of it is offered is answered before anything is routed.
+        .route("/api/cache", any(method_not_allowed))
+        .route("/api/cache/", any(method_not_allowed))
+        .route("/api/cache/{*target}", any(method_not_allowed))
         .route("/api/nodes", get(nodes::list))
         .route("/api/ring", get(ring::lookup))
         .route("/api/groups", get(groups::list))

@@ -20,7 +20,10 @@ use axum::routing::{MethodRouter, post};
 use common::{
     clock::Clock,
     discovery::NodeId,
-    link::{Identity, frame::MAX_MESSAGE_BYTES},
+    link::{
+        Identity,
+        frame::{EXCHANGE, MAX_MESSAGE_BYTES},
+    },
     route::{Router, Shared},
 };
 use proto::v1::{self, cache_server::Cache};
@@ -84,13 +87,13 @@ pub(crate) fn exchange_route(
             async { Ok::<_, Status>(Response::new(ReceiverStream::new(answers))) }
         });
         async move {
-            tonic::server::Grpc::new(codec::BatchCodec::default())
+            tonic::server::Grpc::new(codec::BatchCodec)
                 .apply_max_message_size_config(Some(MAX_MESSAGE_BYTES), Some(MAX_MESSAGE_BYTES))
                 .streaming(stream, request)
                 .await
         }
     };
-    ("/ringway.v1.Cache/Exchange", post(serve))
+    (EXCHANGE, post(serve))
 }
 
 #[tonic::async_trait]

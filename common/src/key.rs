@@ -59,9 +59,12 @@ impl GroupName {
         if name.len() > MAX_GROUP_BYTES {
             return Err(NameError::GroupTooLong(name.len()));
         }
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        match name.chars().find(|&c| !allowed(c)) {
-            Some(c) => Err(NameError::GroupCharacter(c)),
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        match name.bytes().position(|byte| !allowed(byte)) {
+            // All before it are of one byte, so that it is the beginning of a character.
+            Some(at) => {
+                Err(NameError::GroupCharacter(name[at..].chars().next().unwrap_or_default()))
+            }
             None => Ok(()),
         }
     }
@@ -122,6 +125,11 @@ impl Key {
         }
         if key.len() > MAX_KEY_BYTES {
             return Err(NameError::KeyTooLong(key.len()));
+        }
+        // All bytes at once, and only where that says nothing one character after the other.
+        let is_odd = |odd, byte: u8| odd | !(b' '..=b'~').contains(&byte);
+        if !key.bytes().fold(false, is_odd) {
+            return Ok(());
         }
         match key.chars().find(|c| c.is_control()) {
             Some(c) => Err(NameError::KeyControl(c)),

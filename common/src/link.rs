@@ -16,8 +16,9 @@ pub mod frame;
 mod queue;
 mod slab;
 mod task;
+pub mod wire;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proto::v1::{self, op::Kind};
 use tokio::{
@@ -61,8 +62,11 @@ pub struct Peer {
 /// One operation for a link.
 #[derive(Debug)]
 pub struct Call {
-    /// What is asked. The link fills in `try_ms` and `budget_ms`.
-    pub request: v1::Request,
+    /// What is asked, shared with whoever may have to ask somebody else next. The link says
+    /// `try_ms` and `budget_ms`.
+    pub request: Arc<v1::Request>,
+    /// The node is to stand in for the owner; the request itself need not say so.
+    pub stand_in: bool,
     /// An operation that is no request, sent in its place.
     pub other: Option<Box<Kind>>,
     /// The epoch by which the operation was routed.
@@ -83,8 +87,15 @@ impl Call {
 
     /// An operation that is no request.
     pub fn other(kind: Kind, epoch: Epoch, deadline: Instant) -> Self {
-        let (request, other) = (v1::Request::default(), Some(Box::new(kind)));
-        Self { request, other, epoch, position: 0, try_deadline: deadline, deadline }
+        Self {
+            request: Arc::default(),
+            stand_in: false,
+            other: Some(Box::new(kind)),
+            epoch,
+            position: 0,
+            try_deadline: deadline,
+            deadline,
+        }
     }
 
     /// About how many bytes it takes in a batch.
@@ -152,15 +163,37 @@ impl Link {
 
     /// Does one operation. Always answers by the call's deadline (plus a tick).
     pub async fn call(&self, call: Call) -> Answer {
+        match self.submit(call) {
+            Ok(submitted) => submitted.answer().await,
+            Err(why) => Answer::Unsent(why),
+        }
+    }
+
+    /// Queues one operation. Its answer is waited for afterwards: a future that holds no call is
+    /// a small one.
+    ///
+    /// # Errors
+    /// Why it will never leave.
+    pub fn submit(&self, call: Call) -> Result<Submitted, Unsent> {
         let (answer, answered) = oneshot::channel();
         match self.submissions.try_send(Submission { call, answer }) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Answer::Unsent(Unsent::Full),
+            Ok(()) => Ok(Submitted(answered)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Unsent::Full),
             Err(mpsc::error::TrySendError::Closed(_)) => {
-                return Answer::Unsent(Unsent::Unreachable("the link has ended".to_owned()));
+                Err(Unsent::Unreachable("the link has ended".to_owned()))
             }
         }
+    }
+}
+
+/// An operation that a link has taken. Dropping it gives up the answer.
+#[derive(Debug)]
+pub struct Submitted(oneshot::Receiver<Answer>);
+
+impl Submitted {
+    /// Waits for the answer, at most until the call's deadline (plus a tick).
+    pub async fn answer(self) -> Answer {
         // The task answers everything it takes; it goes without answering only with its runtime.
-        answered.await.unwrap_or(Answer::Lost { pending: true })
+        self.0.await.unwrap_or(Answer::Lost { pending: true })
     }
 }

@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub use ask::{Ask, Write, version_of};
-use attempt::{Errand, Next};
+use attempt::{As, Asked, Errand, Next, Tried};
 pub use budget::RetryBudget;
 use foreign::Foreign;
 pub use member::{Handed, Member};
@@ -156,13 +156,43 @@ impl Router {
             return Err(Error::new(Code::TooLarge, text));
         }
         self.op_ids.name(&mut request);
-        let mut errand = Errand { request, position: 0, deadline, epoch: None, unknown: None };
-        let mut wired = self.wired();
+        let wired = self.wired();
+        let position = wired.topology.ring.position(&request.group, &request.key);
+        let asked = Asked { request, position, deadline };
+        let Some(owner) = wired.reachable_owner(position) else {
+            return Box::pin(self.carefully(asked, None, wired)).await;
+        };
+        let started = Instant::now();
+        let plainly = As { stand_in: false, epoch: wired.topology.epoch, bulk: asked.is_bulky() };
+        let answer = match self.submit(&wired, owner, &asked, plainly, started) {
+            Ok(submitted) => submitted.answer().await,
+            Err(why) => Answer::Unsent(why),
+        };
+        match answer {
+            Answer::Reply(reply) if reply.code == v1::Code::Ok as i32 && !reply.use_bulk => {
+                wired.wires[owner].health.succeeded();
+                Ok(Answered { reply, wired, node: owner })
+            }
+            answer => {
+                let tried = Some(Tried { node: owner, answer, started });
+                Box::pin(self.carefully(asked, tried, wired)).await
+            }
+        }
+    }
+
+    /// What becomes of a request whose owner can't be called, or has not simply done it. Apart
+    /// from [`Router::call`], whose future is one of every request and had better be small.
+    async fn carefully(
+        &self,
+        asked: Asked,
+        tried: Option<Tried>,
+        mut wired: Arc<Wired>,
+    ) -> Result<Answered> {
+        let deadline = asked.deadline;
+        let mut errand = Errand::new(asked, tried);
         let mut named = None;
         let mut moves = 0;
         loop {
-            let Errand { request, position, .. } = &mut errand;
-            *position = wired.topology.ring.position(&request.group, &request.key);
             let routed = match named.take() {
                 Some(nodes) => self.in_turn(&wired, nodes, &mut errand).await?,
                 None => self.along_preference(&wired, &mut errand).await?,
@@ -178,6 +208,8 @@ impl Router {
             self.shared.metrics.moved.inc();
             if moves == 1 && self.catch_up(&moved, deadline).await {
                 wired = self.wired();
+                let Asked { request, position, .. } = &mut errand.asked;
+                *position = wired.topology.ring.position(&request.group, &request.key);
                 continue;
             }
             if Instant::now() >= deadline {
@@ -231,12 +263,15 @@ impl Router {
     }
 
     async fn along_preference(&self, wired: &Wired, errand: &mut Errand) -> Result<Routed> {
-        let Some((owner, candidates)) = wired.candidates(errand.position) else {
+        let Some((owner, candidates)) = wired.candidates(errand.asked.position) else {
             let text = "the cluster has no nodes, as far as this process knows";
             return Err(Error::new(Code::NoNodes, text).retry_after(COME_AGAIN));
         };
         let tries = 1 + self.shared.persistence.max_retries;
-        let asked = candidates.take(tries).map(|node| (node, node != owner));
+        // What was tried already comes first, even if it has been ejected since.
+        let tried = errand.tried.as_ref().map(|tried| tried.node);
+        let others = candidates.filter(|&node| Some(node) != tried);
+        let asked = tried.into_iter().chain(others).take(tries).map(|node| (node, node != owner));
         self.in_turn(wired, asked, errand).await
     }
 
@@ -249,10 +284,10 @@ impl Router {
     ) -> Result<Routed> {
         let mut failure = None;
         for (node, stand_in) in nodes {
-            if failure.is_some() && !self.may_retry(errand.deadline) {
+            if failure.is_some() && !self.may_retry(errand.asked.deadline) {
                 break;
             }
-            errand.request.stand_in = stand_in;
+            errand.stand_in = stand_in;
             match self.try_node(wired, node, errand).await {
                 Next::Return(result) => {
                     return Ok(Routed::Answered(errand.settle(result)?, node));
@@ -290,4 +325,20 @@ enum Routed {
     Answered(v1::Reply, usize),
     /// And by which node.
     Moved(v1::Moved, usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<F>(_: fn(&'static Router, Ask, Instant) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_calls_future_is_small() {
+        // It is part of every request's; what is rare in it has a box of its own.
+        let size = size_of_future(Router::call);
+        assert!(size <= 320, "{size} bytes");
+    }
 }

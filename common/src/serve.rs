@@ -7,6 +7,7 @@
 
 mod acceptor;
 mod activity;
+mod app;
 mod connection;
 mod frames;
 pub mod grpc;
@@ -18,11 +19,11 @@ mod watchdog;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::Router;
 use tokio::runtime::Handle;
 pub use tonic::transport::server::TcpConnectInfo;
 
 pub use self::{
+    app::{App, Payload},
     listener::{BindError, Listener},
     metrics::{ServeFamilies, ServeMetrics},
 };
@@ -81,15 +82,15 @@ impl Default for Limits {
 
 /// Where connections are served: a worker's runtime, and the app with that worker's state.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct Target<A> {
     pub(crate) runtime: Handle,
-    pub(crate) app: Router,
+    pub(crate) app: A,
     pub(crate) peer_info: bool,
 }
 
-impl Target {
+impl<A: App> Target<A> {
     /// A target without peer addresses in its requests.
-    pub fn new(runtime: Handle, app: Router) -> Self {
+    pub fn new(runtime: Handle, app: A) -> Self {
         Self { runtime, app, peer_info: false }
     }
 
@@ -109,9 +110,9 @@ impl Target {
 /// Run it on the runtime the listener was bound on (the control runtime). With no targets every
 /// connection is refused. A future that is dropped closes the listener; connections that are open
 /// then still follow `stop`.
-pub async fn serve(
+pub async fn serve<A: App>(
     listener: Listener,
-    targets: Vec<Target>,
+    targets: Vec<Target<A>>,
     limits: Limits,
     metrics: Arc<ServeMetrics>,
     stop: Stop,

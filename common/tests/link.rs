@@ -37,7 +37,8 @@ fn call(verb: v1::Verb, key: &str) -> Call {
         ..Default::default()
     };
     Call {
-        request,
+        request: request.into(),
+        stand_in: false,
         other: None,
         epoch: Epoch::default(),
         position: 7,
@@ -52,7 +53,7 @@ fn get(key: &str) -> Call {
 
 fn set(key: &str, value: &'static [u8]) -> Call {
     let mut call = call(v1::Verb::Set, key);
-    call.request.value = value.into();
+    std::sync::Arc::make_mut(&mut call.request).value = value.into();
     call
 }
 

@@ -69,7 +69,10 @@ async fn collect(body: &mut Body, limit: usize) -> std::result::Result<Option<By
 }
 
 /// What to do with a body that nobody wants, before the answer is sent.
-pub(super) fn discard(headers: &HeaderMap, body: Body) {
+pub(super) fn discard(
+    headers: &HeaderMap,
+    body: impl http_body::Body<Data = Bytes, Error: Send> + Unpin + Send + 'static,
+) {
     // Whoever waits for "100 Continue" has sent nothing yet and need not.
     if !body.is_end_stream() && !headers.contains_key(header::EXPECT) {
         drain(body);
@@ -77,7 +80,7 @@ pub(super) fn discard(headers: &HeaderMap, body: Body) {
 }
 
 /// Reads on in a task of its own, which ends by itself.
-fn drain(mut body: Body) {
+fn drain(mut body: impl http_body::Body<Data = Bytes, Error: Send> + Unpin + Send + 'static) {
     let reading = async move {
         let mut seen = 0;
         while let Some(Ok(frame)) = Pin::new(&mut body).frame().await {

@@ -2,24 +2,23 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    response::{IntoResponse, Response},
-};
+use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use common::{
     error::{Code, Error, Result},
     key::{GroupName, Key},
     route::Write,
+    serve::Payload,
 };
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
+use http_body::Body as _;
+use hyper::body::Incoming;
 use proto::v1::Source;
 use tokio::time::Instant;
 
 use super::{
-    AppState, Worker, body,
+    Api, Worker, body,
     conditional::{etag, must_match, not_modified, of_write},
     target,
 };
@@ -32,31 +31,72 @@ const STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
 /// The longest content type that is stored; nodes take as much.
 const MAX_CONTENT_TYPE_BYTES: usize = 256;
 
+/// What is asked of a key, if the request is for one.
+pub(super) fn operation(method: &Method, uri: &Uri) -> Option<Operation> {
+    if !target::is_key(uri.path()) {
+        return None;
+    }
+    match *method {
+        Method::GET | Method::HEAD => Some(Operation::Get),
+        Method::PUT | Method::POST => Some(Operation::Set),
+        Method::DELETE => Some(Operation::Delete),
+        _ => None,
+    }
+}
+
+/// Answers a request for a key.
+///
+/// The future is one of every request, so it had better be small: what is large is lent to what
+/// is called here, and this is no `async fn`, whose parameters are kept twice.
+pub(super) fn respond(
+    api: Api,
+    operation: Operation,
+    parts: Parts,
+    body: Incoming,
+) -> impl Future<Output = Response<Payload>> {
+    async move {
+        let worker = api.worker();
+        let started = Instant::now();
+        let counted = worker.metrics.begun(operation);
+        let response = match operation {
+            Operation::Get => {
+                body::discard(&parts.headers, body);
+                get(worker, &parts, started).await
+            }
+            // Seldom enough that all requests' futures need not have room for it.
+            Operation::Set => Box::pin(put(worker, &parts, Body::new(body))).await,
+            Operation::Delete => Box::pin(delete(worker, &parts, body, started)).await,
+        };
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => worker.refuse(&error).map(Payload::Streamed),
+        };
+        let response = if parts.method == Method::HEAD { without_body(response) } else { response };
+        counted.done(response.status(), started.elapsed());
+        response
+    }
+}
+
 /// `GET` and `HEAD`.
-pub(super) async fn get(State(worker): AppState, request: Request) -> Response {
-    let started = Instant::now();
-    let counted = worker.metrics.begun(Operation::Get);
-    // Taken apart here: axum's extractors would clone the parts.
-    let (parts, body) = request.into_parts();
-    body::discard(&parts.headers, body);
-    let response = match read(&worker, &parts.uri, &parts.headers, started).await {
-        Ok(entry) => found(entry, &parts.headers),
-        Err(error) => worker.refuse(&error),
-    };
-    counted.done(response.status(), started.elapsed());
-    response
-}
-
-async fn read(worker: &Worker, uri: &Uri, headers: &HeaderMap, started: Instant) -> Result<Entry> {
-    let target = target::of(uri)?;
+async fn get(worker: &Worker, parts: &Parts, started: Instant) -> Result<Response<Payload>> {
+    let target = target::of(&parts.uri)?;
     let entry = worker.cache.get(target.group, target.key, started).await?;
-    must_match(headers, entry.version)?;
-    Ok(entry)
+    must_match(&parts.headers, entry.version)?;
+    Ok(found(entry, &parts.headers))
 }
 
-fn found(entry: Entry, headers: &HeaderMap) -> Response {
+/// The head of an answer, with the length of the body that a GET would have got.
+fn without_body(response: Response<Payload>) -> Response<Payload> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(head, Payload::Whole(Bytes::new()))
+}
+
+fn found(entry: Entry, headers: &HeaderMap) -> Response<Payload> {
     let unchanged = not_modified(headers, entry.version);
-    let body = if unchanged { no_body() } else { Body::from(entry.value) };
+    let body = if unchanged { no_body() } else { Payload::Whole(entry.value) };
     let mut response = Response::new(body);
     let fields = response.headers_mut();
     fields.reserve(6);
@@ -76,8 +116,9 @@ fn found(entry: Entry, headers: &HeaderMap) -> Response {
 
 /// A body without a length, or HEAD would be answered `Content-Length: 0`, which caches take for
 /// the length of the value they hold (RFC 9110, 8.6).
-fn no_body() -> Body {
-    Body::from_stream(stream::empty::<std::result::Result<Bytes, Infallible>>())
+fn no_body() -> Payload {
+    let nothing = stream::empty::<std::result::Result<Bytes, Infallible>>();
+    Payload::Streamed(Body::from_stream(nothing))
 }
 
 /// The time from when the entry was stored: whoever reads it takes `Age` off (RFC 9111, 4.2).
@@ -104,19 +145,7 @@ fn content_type(stored: String) -> HeaderValue {
 }
 
 /// `PUT` and `POST`.
-pub(super) async fn put(State(worker): AppState, request: Request) -> Response {
-    let started = Instant::now();
-    let counted = worker.metrics.begun(Operation::Set);
-    let (parts, body) = request.into_parts();
-    let response = match write(&worker, &parts, body).await {
-        Ok(response) => response,
-        Err(error) => worker.refuse(&error),
-    };
-    counted.done(response.status(), started.elapsed());
-    response
-}
-
-async fn write(worker: &Worker, parts: &Parts, body: Body) -> Result<Response> {
+async fn put(worker: &Worker, parts: &Parts, body: Body) -> Result<Response<Payload>> {
     let (group, key, mut write) = match announced(parts) {
         Ok(announced) => announced,
         Err(error) => {
@@ -127,7 +156,15 @@ async fn write(worker: &Worker, parts: &Parts, body: Body) -> Result<Response> {
     write.value = body::read(&parts.headers, body, worker.process.max_value(&group)).await?;
     let stored = worker.cache.put(group, key, write, Instant::now()).await?;
     let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
-    Ok((status, [(header::ETAG, etag(stored.version))]).into_response())
+    let mut response = empty(status);
+    response.headers_mut().insert(header::ETAG, etag(stored.version));
+    Ok(response)
+}
+
+fn empty(status: StatusCode) -> Response<Payload> {
+    let mut response = Response::new(Payload::Whole(Bytes::new()));
+    *response.status_mut() = status;
+    response
 }
 
 /// What a request's head says of a write, whose value comes after it.
@@ -175,20 +212,31 @@ fn stored_type(headers: &HeaderMap) -> Result<String> {
 }
 
 /// `DELETE`.
-pub(super) async fn delete(State(worker): AppState, request: Request) -> Response {
-    let started = Instant::now();
-    let counted = worker.metrics.begun(Operation::Delete);
-    let (parts, body) = request.into_parts();
+async fn delete(
+    worker: &Worker,
+    parts: &Parts,
+    body: Incoming,
+    started: Instant,
+) -> Result<Response<Payload>> {
     body::discard(&parts.headers, body);
-    let response = match remove(&worker, &parts.uri, &parts.headers, started).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => worker.refuse(&error),
-    };
-    counted.done(response.status(), started.elapsed());
-    response
+    let target = target::of(&parts.uri)?;
+    let condition = of_write(&parts.headers)?;
+    worker.cache.delete(target.group, target.key, condition, started).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
 }
 
-async fn remove(worker: &Worker, uri: &Uri, headers: &HeaderMap, started: Instant) -> Result<()> {
-    let target = target::of(uri)?;
-    worker.cache.delete(target.group, target.key, of_write(headers)?, started).await
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<F>(_: fn(Api, Operation, Parts, Incoming) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_requests_future_is_small() {
+        // It is copied once for every request. What is rare in it has a box of its own.
+        let size = size_of_future(respond);
+        assert!(size <= 768, "{size} bytes");
+    }
 }

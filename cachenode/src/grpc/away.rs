@@ -11,7 +11,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use common::discovery::{NodeId, NodeRecord};
+use common::{
+    discovery::{NodeId, NodeRecord},
+    link::frame::HINTS_PER_OPERATION,
+};
 use proto::v1;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -23,8 +26,6 @@ use crate::metrics::NodeMetrics;
 const MAX_HINTS: usize = 4096;
 /// Writes for an owner that are under way at a time.
 const MAX_CLAIMS: usize = 4096;
-/// Hints in one operation.
-pub(crate) const HINTS_PER_OPERATION: usize = 256;
 
 /// A group and a key.
 pub(crate) type Name = (String, String);

@@ -7,6 +7,7 @@ use super::{
     frame::{MAX_BATCH_BYTES, MAX_BATCH_OPS},
     queue::{Queue, Queued},
     slab::{Outstanding, Slab},
+    wire::{Outgoing, OutgoingOp},
 };
 use crate::clock::{Clock, SystemClock};
 
@@ -17,45 +18,51 @@ pub(super) fn next(
     slab: &mut Slab,
     cancels: &mut Vec<u64>,
     now: Instant,
-) -> Option<v1::Batch> {
-    let mut ops: Vec<v1::Op> = cancels
-        .drain(..cancels.len().min(MAX_BATCH_OPS))
-        .map(|id| v1::Op { id, kind: Some(v1::op::Kind::Cancel(v1::Cancel {})) })
-        .collect();
+) -> Option<Outgoing> {
+    let most = (cancels.len() + queue.len()).min(MAX_BATCH_OPS);
+    let mut ops = Vec::with_capacity(most);
+    ops.extend(cancels.drain(..cancels.len().min(MAX_BATCH_OPS)).map(|id| {
+        OutgoingOp::Whole(v1::Op { id, kind: Some(v1::op::Kind::Cancel(v1::Cancel {})) })
+    }));
     let epoch = queue.front().map(|queued| queued.call.epoch);
     let mut bytes = 0;
     while ops.len() < MAX_BATCH_OPS && !slab.is_full() {
-        let fits = |queued: &Queued| {
-            let size = queued.call.weight();
-            Some(queued.call.epoch) == epoch && (bytes == 0 || bytes + size <= MAX_BATCH_BYTES)
-        };
-        if !queue.front().is_some_and(fits) {
+        let Some(queued) = queue.front() else { break };
+        let size = queued.call.weight();
+        if Some(queued.call.epoch) != epoch || (bytes > 0 && bytes + size > MAX_BATCH_BYTES) {
             break;
         }
         let Some(queued) = queue.pop() else { break };
-        bytes += queued.call.weight();
+        bytes += size;
         ops.push(depart(queued, slab, now));
     }
     if ops.is_empty() {
         return None;
     }
     let stamp_us = SystemClock.monotonic().as_micros() as u64;
-    Some(v1::Batch { hello: None, epoch: epoch.map(|e| e.to_wire()), stamp_us, ops })
+    Some(Outgoing { hello: None, epoch, stamp_us, ops })
 }
 
-/// Moves one operation from the queue to the slab, and makes its frame.
-fn depart(queued: Queued, slab: &mut Slab, now: Instant) -> v1::Op {
-    let Queued { mut call, waiters } = queued;
-    call.request.try_ms = millis(call.try_deadline, now);
-    call.request.budget_ms = millis(call.deadline, now);
+/// Moves one operation from the queue to the slab, and to the batch.
+fn depart(queued: Queued, slab: &mut Slab, now: Instant) -> OutgoingOp {
+    let Queued { call, waiters } = queued;
+    let (try_ms, budget_ms) = (millis(call.try_deadline, now), millis(call.deadline, now));
     let id = slab.insert(Outstanding {
         waiters,
         deadline: call.try_deadline,
         request_deadline: call.deadline,
         pending: false,
     });
-    let kind = call.other.map_or_else(|| v1::op::Kind::Request(call.request), |other| *other);
-    v1::Op { id, kind: Some(kind) }
+    match call.other {
+        None => OutgoingOp::Request {
+            id,
+            request: call.request,
+            try_ms,
+            budget_ms,
+            stand_in: call.stand_in,
+        },
+        Some(other) => OutgoingOp::Whole(v1::Op { id, kind: Some(*other) }),
+    }
 }
 
 fn millis(until: Instant, now: Instant) -> u32 {

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use proto::v1::{self, cache_client::CacheClient};
+use http::uri::PathAndQuery;
+use proto::v1;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Endpoint};
+use tonic::{IntoStreamingRequest, Streaming, client::Grpc, transport::Endpoint};
 use uuid::Uuid;
 
-use super::{frame, task::Setup};
+use super::{
+    frame,
+    task::Setup,
+    wire::{LinkCodec, Outgoing},
+};
 use crate::clock::{Clock, SystemClock};
 
 /// Batches handed to the transport ahead of its writing them.
@@ -23,14 +28,14 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 
 /// An open stream.
 pub(super) struct Open {
-    pub(super) outbound: mpsc::Sender<v1::Batch>,
+    pub(super) outbound: mpsc::Sender<Outgoing>,
     pub(super) inbound: Streaming<v1::Batch>,
     /// What came with the Hello; a node that is leaving may say so at once.
     pub(super) first: v1::Batch,
 }
 
 /// Waits until the transport takes another batch. False: it takes no more.
-pub(super) async fn writable(outbound: &mpsc::Sender<v1::Batch>) -> bool {
+pub(super) async fn writable(outbound: &mpsc::Sender<Outgoing>) -> bool {
     outbound.reserve().await.is_ok()
 }
 
@@ -54,13 +59,15 @@ async fn exchange_hellos(setup: &Setup) -> Result<Open, String> {
         .connect()
         .await
         .map_err(|error| innermost(&error))?;
-    let mut client = CacheClient::new(channel)
+    let mut client = Grpc::new(channel)
         .max_decoding_message_size(frame::MAX_MESSAGE_BYTES)
         .max_encoding_message_size(frame::MAX_MESSAGE_BYTES);
+    client.ready().await.map_err(|error| innermost(&error))?;
     let (outbound, batches) = mpsc::channel(WRITE_AHEAD);
     outbound.try_send(opening(setup)).map_err(|error| error.to_string())?;
+    let request = ReceiverStream::new(batches).into_streaming_request();
     let mut inbound = client
-        .exchange(ReceiverStream::new(batches))
+        .streaming(request, PathAndQuery::from_static(frame::EXCHANGE), LinkCodec)
         .await
         .map_err(|status| status.message().to_owned())?
         .into_inner();
@@ -71,14 +78,14 @@ async fn exchange_hellos(setup: &Setup) -> Result<Open, String> {
 }
 
 /// The first batch: who we are, and whom we believe to reach.
-fn opening(setup: &Setup) -> v1::Batch {
+fn opening(setup: &Setup) -> Outgoing {
     let hello = v1::Hello {
         to_id: setup.peer.id.clone(),
         to_instance: frame::wire_uuid(setup.peer.instance),
         ..frame::hello(&setup.identity, Uuid::new_v4(), setup.lane, None)
     };
     let stamp_us = SystemClock.monotonic().as_micros() as u64;
-    v1::Batch { hello: Some(hello), stamp_us, ..Default::default() }
+    Outgoing { hello: Some(hello), epoch: None, stamp_us, ops: Vec::new() }
 }
 
 /// tonic says "transport error"; the reason is at the end of the chain.

@@ -6,8 +6,12 @@ use uuid::Uuid;
 use super::{Identity, Peer};
 use crate::topology::Epoch;
 
+/// The gRPC method that opens an Exchange stream.
+pub const EXCHANGE: &str = "/ringway.v1.Cache/Exchange";
 /// Operations in a batch, at most.
 pub const MAX_BATCH_OPS: usize = 64;
+/// Keys that one hint may name.
+pub const HINTS_PER_OPERATION: usize = 256;
 /// Bytes in a batch, at most (a single operation may be larger on the bulk lane).
 pub const MAX_BATCH_BYTES: usize = 256 << 10;
 /// Values over this travel on the bulk lane.

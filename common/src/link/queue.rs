@@ -96,6 +96,10 @@ impl Queue {
         self.waiting.push_back(Queued { call, waiters: Waiters::new(answer) });
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn front(&self) -> Option<&Queued> {
         self.waiting.front()
     }
@@ -134,6 +138,7 @@ fn same_read(a: &Call, b: &Call) -> bool {
     a.position == b.position
         && a.epoch == b.epoch
         && a.request.verb == b.request.verb
+        && a.stand_in == b.stand_in
         && a.request.stand_in == b.request.stand_in
         && a.request.key == b.request.key
         && a.request.group == b.request.group
@@ -151,7 +156,8 @@ mod tests {
         let request = v1::Request { verb: verb.into(), key: key.to_owned(), ..Default::default() };
         let now = Instant::now();
         let call = Call {
-            request,
+            request: request.into(),
+            stand_in: false,
             epoch: Epoch::default(),
             position: key.len() as u64,
             other: None,
@@ -171,7 +177,7 @@ mod tests {
             queue.push(s);
         }
         let one = queue.pop().expect("the joined reads");
-        assert_eq!(queue.pop().map(|q| q.call.request.key), Some("x".to_owned()));
+        assert_eq!(queue.pop().map(|q| q.call.request.key.clone()), Some("x".to_owned()));
         assert!(queue.is_empty());
         one.waiters.answer(Answer::Lost { pending: false });
         assert!(matches!(a_answer.try_recv(), Ok(Answer::Lost { .. })));

@@ -14,6 +14,7 @@ use super::{
     connect::{self, Open},
     queue::Queue,
     slab::Slab,
+    wire::Outgoing,
 };
 
 /// How exactly deadlines are kept.
@@ -170,7 +171,7 @@ impl Task {
 
 /// An open stream and what is outstanding on it.
 struct Stream {
-    outbound: mpsc::Sender<v1::Batch>,
+    outbound: mpsc::Sender<Outgoing>,
     inbound: Streaming<v1::Batch>,
     slab: Slab,
     cancels: Vec<u64>,

@@ -1,7 +1,10 @@
 //! What callers ask of a router, in validated types.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,9 +18,10 @@ use crate::{
     link::frame::wire_uuid,
 };
 
-/// One operation on one key.
+/// One operation on one key. Shared from the start, with whoever sends it, keeps it or sends it
+/// once more.
 #[derive(Debug, Clone)]
-pub struct Ask(v1::Request);
+pub struct Ask(Arc<v1::Request>);
 
 /// What to store, and when.
 #[derive(Debug, Clone, Default)]
@@ -35,33 +39,36 @@ pub struct Write {
 impl Ask {
     /// Read a key.
     pub fn get(group: GroupName, key: Key) -> Self {
-        Self::new(v1::Verb::Get, group, key)
+        Self::of(Self::plain(v1::Verb::Get, group, key))
     }
 
     /// Write a key.
     pub fn set(group: GroupName, key: Key, write: Write) -> Self {
-        let Self(mut request) = Self::new(v1::Verb::Set, group, key);
-        request.value = write.value;
-        request.content_type = write.content_type;
-        request.ttl_ms = write.ttl.map_or(0, ttl_ms);
-        request.condition = write.condition;
-        Self(request)
+        Self::of(v1::Request {
+            value: write.value,
+            content_type: write.content_type,
+            ttl_ms: write.ttl.map_or(0, ttl_ms),
+            condition: write.condition,
+            ..Self::plain(v1::Verb::Set, group, key)
+        })
     }
 
     /// Delete a key.
     pub fn delete(group: GroupName, key: Key, condition: Option<v1::Condition>) -> Self {
-        let Self(mut request) = Self::new(v1::Verb::Delete, group, key);
-        request.condition = condition;
-        Self(request)
+        Self::of(v1::Request { condition, ..Self::plain(v1::Verb::Delete, group, key) })
     }
 
-    fn new(verb: v1::Verb, group: GroupName, key: Key) -> Self {
-        Self(v1::Request {
+    fn of(request: v1::Request) -> Self {
+        Self(Arc::new(request))
+    }
+
+    fn plain(verb: v1::Verb, group: GroupName, key: Key) -> v1::Request {
+        v1::Request {
             verb: verb.into(),
             group: group.into_string(),
             key: key.into_string(),
             ..Default::default()
-        })
+        }
     }
 
     /// What will be asked.
@@ -69,7 +76,7 @@ impl Ask {
         &self.0
     }
 
-    pub(super) fn into_request(self) -> v1::Request {
+    pub(super) fn into_request(self) -> Arc<v1::Request> {
         self.0
     }
 }
@@ -97,8 +104,9 @@ impl OpIds {
         Self { link: wire_uuid(Uuid::new_v4()), next: AtomicU64::new(1) }
     }
 
-    pub(super) fn name(&self, request: &mut v1::Request) {
+    pub(super) fn name(&self, request: &mut Arc<v1::Request>) {
         if request.verb() != v1::Verb::Get && request.condition.is_none() {
+            let request = Arc::make_mut(request);
             request.op_link = self.link.clone();
             request.op_seq = self.next.fetch_add(1, Ordering::Relaxed);
         }

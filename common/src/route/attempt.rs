@@ -1,6 +1,6 @@
 //! One try: asking one node once, and what its answer means for the request and for the node.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proto::v1::{self, Lane, not_started::Reason};
 use tokio::time::{Instant, sleep_until};
@@ -9,7 +9,7 @@ use super::{COME_AGAIN, Router, Shared, wired::Wired};
 use crate::{
     discovery::NodeId,
     error::{Code, Error, Result},
-    link::{Answer, Call, Unsent, frame},
+    link::{Answer, Call, Submitted, Unsent, frame},
     topology::Epoch,
 };
 
@@ -38,24 +38,60 @@ enum Judged {
     },
 }
 
-/// One request on its way.
-pub(super) struct Errand {
-    pub(super) request: v1::Request,
+/// In which way a node is asked.
+#[derive(Clone, Copy)]
+pub(super) struct As {
+    pub(super) stand_in: bool,
+    pub(super) epoch: Epoch,
+    pub(super) bulk: bool,
+}
+
+/// A first try, made before anything could go wrong.
+pub(super) struct Tried {
+    pub(super) node: usize,
+    pub(super) answer: Answer,
+    pub(super) started: Instant,
+}
+
+/// What is asked.
+pub(super) struct Asked {
+    pub(super) request: Arc<v1::Request>,
     pub(super) position: u64,
     pub(super) deadline: Instant,
+}
+
+impl Asked {
+    /// Whether it travels on the bulk lane from the start.
+    pub(super) fn is_bulky(&self) -> bool {
+        self.request.value.len() > frame::BULK_OVER
+    }
+}
+
+/// One request on its way, once it turns out that the way is not straight.
+pub(super) struct Errand {
+    pub(super) asked: Asked,
+    /// Whoever is asked is to stand in for the owner.
+    pub(super) stand_in: bool,
     /// The epoch by which it is sent, where that is not the topology's own.
     pub(super) epoch: Option<Epoch>,
     /// Set once a try may have applied the write: later refusals must not deny that.
     pub(super) unknown: Option<Error>,
+    /// What came of asking the owner, if that was done already.
+    pub(super) tried: Option<Tried>,
 }
 
 impl Errand {
+    pub(super) fn new(asked: Asked, tried: Option<Tried>) -> Self {
+        Self { asked, stand_in: false, epoch: None, unknown: None, tried }
+    }
+
     /// What a last answer is worth after an earlier try whose fate is unknown: an error from
     /// another node must not deny what may have been done, except that a delete which finds
     /// nothing any more has done what was asked.
     pub(super) fn settle(&mut self, result: Result<v1::Reply>) -> Result<v1::Reply> {
         let (Err(error), Some(unknown)) = (&result, self.unknown.take()) else { return result };
-        let deleted = self.request.verb() == v1::Verb::Delete && error.code() == Code::NotFound;
+        let deleted =
+            self.asked.request.verb() == v1::Verb::Delete && error.code() == Code::NotFound;
         if deleted { Ok(v1::Reply::default()) } else { Err(unknown) }
     }
 
@@ -68,10 +104,16 @@ impl Errand {
 impl Router {
     /// Asks one node once, or twice if the value turns out to be large.
     pub(super) async fn try_node(&self, wired: &Wired, node: usize, errand: &mut Errand) -> Next {
-        let started = Instant::now();
-        let is_read = errand.request.verb() == v1::Verb::Get;
-        let mut bulk = errand.request.value.len() > frame::BULK_OVER;
-        let mut answer = self.send(wired, node, errand, bulk, started).await;
+        let is_read = errand.asked.request.verb() == v1::Verb::Get;
+        let mut bulk = errand.asked.is_bulky();
+        let Tried { mut answer, started, .. } = match errand.tried.take() {
+            Some(tried) => tried,
+            None => {
+                let started = Instant::now();
+                let answer = self.send(wired, node, errand, bulk, started).await;
+                Tried { node, answer, started }
+            }
+        };
         if is_read && matches!(&answer, Answer::Reply(reply) if reply.use_bulk) {
             bulk = true;
             answer = self.send(wired, node, errand, bulk, Instant::now()).await;
@@ -81,13 +123,15 @@ impl Router {
         match self.judge(wired, node, answer) {
             Judged::Done(next) => next,
             Judged::Unknown { error, .. } if is_read => Next::Elsewhere(error),
-            Judged::Unknown { lasting, .. } if lasting || errand.request.condition.is_some() => {
+            Judged::Unknown { lasting, .. }
+                if lasting || errand.asked.request.condition.is_some() =>
+            {
                 Next::Return(Err(outcome_unknown()))
             }
             Judged::Unknown { error, .. } => {
                 errand.unknown = Some(outcome_unknown());
                 let over = started + self.try_timeout(bulk).mul_f64(SETTLE);
-                sleep_until(over.min(errand.deadline)).await;
+                sleep_until(over.min(errand.asked.deadline)).await;
                 Next::Elsewhere(error)
             }
         }
@@ -101,18 +145,35 @@ impl Router {
         bulk: bool,
         started: Instant,
     ) -> Answer {
-        let Errand { request, position, deadline, .. } = errand;
+        let epoch = errand.epoch.unwrap_or(wired.topology.epoch);
+        let as_what = As { stand_in: errand.stand_in, epoch, bulk };
+        match self.submit(wired, node, &errand.asked, as_what, started) {
+            Ok(submitted) => submitted.answer().await,
+            Err(why) => Answer::Unsent(why),
+        }
+    }
+
+    /// Hands an operation to the link to a node.
+    pub(super) fn submit(
+        &self,
+        wired: &Wired,
+        node: usize,
+        asked: &Asked,
+        as_what: As,
+        started: Instant,
+    ) -> std::result::Result<Submitted, Unsent> {
+        let As { stand_in, epoch, bulk } = as_what;
         let wire = &wired.wires[node];
         let link = if bulk { wire.bulk() } else { wire.small() };
-        let call = Call {
-            request: request.clone(),
+        link.submit(Call {
+            request: Arc::clone(&asked.request),
+            stand_in,
             other: None,
-            epoch: errand.epoch.unwrap_or(wired.topology.epoch),
-            position: *position,
-            try_deadline: (started + self.try_timeout(bulk)).min(*deadline),
-            deadline: *deadline,
-        };
-        link.call(call).await
+            epoch,
+            position: asked.position,
+            try_deadline: (started + self.try_timeout(bulk)).min(asked.deadline),
+            deadline: asked.deadline,
+        })
     }
 
     fn try_timeout(&self, bulk: bool) -> Duration {

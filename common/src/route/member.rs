@@ -104,7 +104,8 @@ impl Member<'_> {
         let started = Instant::now();
         let call = Call {
             position: self.wired.topology.ring.position(&request.group, &request.key),
-            request,
+            request: Arc::new(request),
+            stand_in: false,
             other: None,
             epoch: self.epoch(),
             try_deadline: (started + try_timeout).min(deadline),

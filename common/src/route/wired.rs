@@ -51,6 +51,12 @@ pub(super) struct Wired {
 }
 
 impl Wired {
+    /// The owner, if this process calls it at present.
+    pub(super) fn reachable_owner(&self, position: u64) -> Option<usize> {
+        let owner = self.topology.preference(position).next()?;
+        self.wires[owner].health.callable().then_some(owner)
+    }
+
     /// The owner, and the nodes to try in order: those of the preference list that are called at
     /// present, or all of them when none is. `None` when nobody owns anything.
     pub(super) fn candidates(&self, position: u64) -> Option<(usize, impl Iterator<Item = usize>)> {

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -20,7 +19,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Limits, Listener, ServeMetrics, Target,
+    App, Limits, Listener, ServeMetrics, Target,
     connection::{self, Terms},
     listener::BACKLOG,
     metrics::Load,
@@ -33,15 +32,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HARD_STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// A target and how many connections it has.
-struct Seat {
+struct Seat<A> {
     runtime: Handle,
-    app: Router,
+    app: A,
     peer_info: bool,
     load: Load,
 }
 
-pub(super) struct Acceptor {
-    seats: Vec<Seat>,
+pub(super) struct Acceptor<A> {
+    seats: Vec<Seat<A>>,
     /// Where the search for the least loaded seat starts, so that ties go round.
     turn: usize,
     terms: Arc<Terms>,
@@ -49,18 +48,16 @@ pub(super) struct Acceptor {
     failing: bool,
 }
 
-impl Acceptor {
+impl<A: App> Acceptor<A> {
     pub(super) fn new(
-        targets: Vec<Target>,
+        targets: Vec<Target<A>>,
         limits: Limits,
         metrics: Arc<ServeMetrics>,
         stop: Stop,
     ) -> Self {
-        let seat = |(index, target): (usize, Target)| Seat {
+        let seat = |(index, target): (usize, Target<A>)| Seat {
             runtime: target.runtime,
-            // Prepares the router, and gives each worker its own reference count: one that all
-            // of them changed for every request would bounce between the cores.
-            app: target.app.with_state(()),
+            app: target.app.for_worker(),
             peer_info: target.peer_info,
             load: Load::new(&metrics, index),
         };

@@ -16,7 +16,6 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
 use bytes::Bytes;
 use http::Version;
 use http_body::{Frame, SizeHint};
@@ -26,6 +25,7 @@ use tokio::{
 };
 
 use super::{
+    app::Payload,
     frames::EmptyFrames,
     sending::{PIECE, Sending},
 };
@@ -197,7 +197,7 @@ impl Drop for Busy {
 /// A response's body that keeps its request busy until it is dropped.
 #[derive(Debug)]
 pub(super) struct BusyBody {
-    body: Body,
+    body: Payload,
     /// With HTTP/2: what was taken from the body and is too much to hand over at once.
     rest: Bytes,
     sending: Option<Arc<Sending>>,
@@ -205,7 +205,7 @@ pub(super) struct BusyBody {
 }
 
 impl BusyBody {
-    pub(super) fn new(body: Body, version: Version, busy: Busy) -> Self {
+    pub(super) fn new(body: Payload, version: Version, busy: Busy) -> Self {
         let sending = (version == Version::HTTP_2).then(|| Sending::new(&busy.0));
         Self { body, rest: Bytes::new(), sending, _busy: busy }
     }

@@ -8,7 +8,6 @@ use std::{
     sync::Arc,
 };
 
-use axum::Router;
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -17,10 +16,9 @@ use hyper_util::{
 };
 use tokio::{net::TcpStream, task::yield_now, time::Instant};
 use tonic::transport::server::TcpConnectInfo;
-use tower::Service as _;
 
 use super::{
-    Limits, ServeMetrics,
+    App, Limits, ServeMetrics,
     activity::{Activity, BusyBody, NotedIo},
     rarely::Rarely,
     watchdog::{Verdict, watch},
@@ -73,7 +71,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 pub(super) async fn serve(
     stream: StdStream,
     peer: Option<SocketAddr>,
-    app: Router,
+    app: impl App,
     terms: Arc<Terms>,
 ) {
     let activity = Activity::new();
@@ -93,7 +91,7 @@ pub(super) async fn serve(
         }
         let response = app.clone().call(request);
         async move {
-            let response = response.await?;
+            let response = response.await;
             Ok::<_, Infallible>(response.map(|body| BusyBody::new(body, version, busy)))
         }
     });

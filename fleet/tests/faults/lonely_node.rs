@@ -134,8 +134,16 @@ async fn ask(link: &Link, key: &str, epoch: Epoch) -> Answer {
         ..Default::default()
     };
     let deadline = Instant::now() + ANSWERS_WITHIN;
-    let (position, other) = (0, None);
-    link.call(Call { request, other, epoch, position, try_deadline: deadline, deadline }).await
+    link.call(Call {
+        request: request.into(),
+        stand_in: false,
+        other: None,
+        epoch,
+        position: 0,
+        try_deadline: deadline,
+        deadline,
+    })
+    .await
 }
 
 fn client() -> Identity {

@@ -206,7 +206,9 @@ impl Bench {
         request.stand_in = topology.member(owner).id.as_str() == "other";
         let now = Instant::now();
         let (try_deadline, deadline) = (now + try_time, now + LONG);
-        Call { request, other: None, epoch: topology.epoch, position, try_deadline, deadline }
+        let (request, stand_in) = (request.into(), false);
+        let epoch = topology.epoch;
+        Call { request, stand_in, other: None, epoch, position, try_deadline, deadline }
     }
 
     /// Asks by another epoch than that of the ring here.

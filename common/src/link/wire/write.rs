@@ -1,0 +1,277 @@
+//! From a batch to a frame's bytes.
+//!
+//! Requests are shared with whoever may have to send them elsewhere next. What differs from one
+//! sending to the next (how long it may take, whether to stand in) is written behind the rest,
+//! where the last word counts.
+
+use std::sync::Arc;
+
+use bytes::BufMut;
+use prost::{
+    Message,
+    encoding::{self, encoded_len_varint},
+};
+use proto::v1::{self, op::Kind};
+
+use super::field::{batch, op, reply, request};
+use crate::{link::frame, topology::Epoch};
+
+/// Wire types, the low three bits of a field's key.
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
+const LENGTH: u32 = 2;
+
+/// A batch on its way out of a link.
+#[derive(Debug)]
+pub(in crate::link) struct Outgoing {
+    pub(in crate::link) hello: Option<v1::Hello>,
+    pub(in crate::link) epoch: Option<Epoch>,
+    pub(in crate::link) stamp_us: u64,
+    pub(in crate::link) ops: Vec<OutgoingOp>,
+}
+
+/// One operation of it.
+#[derive(Debug)]
+pub(in crate::link) enum OutgoingOp {
+    /// A request.
+    Request { id: u64, request: Arc<v1::Request>, try_ms: u32, budget_ms: u32, stand_in: bool },
+    /// Anything else.
+    Whole(v1::Op),
+}
+
+/// Where a frame is written.
+pub trait Frame: BufMut {
+    /// Makes room for so many bytes: a frame of values that grew as they come would be copied over
+    /// and over.
+    fn make_room(&mut self, bytes: usize);
+}
+
+impl Frame for tonic::codec::EncodeBuf<'_> {
+    fn make_room(&mut self, bytes: usize) {
+        self.reserve(bytes);
+    }
+}
+
+impl Frame for Vec<u8> {
+    fn make_room(&mut self, bytes: usize) {
+        self.reserve(bytes);
+    }
+}
+
+impl Outgoing {
+    pub(super) fn write(&self, frame: &mut impl Frame) {
+        let weight = |op: &OutgoingOp| match op {
+            OutgoingOp::Request { request, .. } => frame::request_weight(request),
+            OutgoingOp::Whole(op) => op.kind.as_ref().map_or(0, frame::weight),
+        };
+        frame.make_room(self.ops.iter().map(weight).sum());
+        write_head(self.hello.as_ref(), self.epoch.map(|epoch| epoch.to_wire()), frame);
+        write_stamp(self.stamp_us, frame);
+        for op in &self.ops {
+            match op {
+                OutgoingOp::Whole(op) => write_op(op, frame),
+                OutgoingOp::Request { id, request, try_ms, budget_ms, stand_in } => {
+                    let mut added = Small::new();
+                    added.varint(request::TRY_MS, (*try_ms).into());
+                    added.varint(request::BUDGET_MS, (*budget_ms).into());
+                    added.varint(request::STAND_IN, (*stand_in).into());
+                    write_request(*id, request, &added, frame);
+                }
+            }
+        }
+    }
+}
+
+/// Writes a batch: the bytes say to prost what it says.
+pub fn write_batch(batch: &v1::Batch, frame: &mut impl Frame) {
+    let weight = |op: &v1::Op| op.kind.as_ref().map_or(0, frame::weight);
+    frame.make_room(batch.ops.iter().map(weight).sum());
+    write_head(batch.hello.as_ref(), batch.epoch.clone(), frame);
+    write_stamp(batch.stamp_us, frame);
+    for op in &batch.ops {
+        write_op(op, frame);
+    }
+}
+
+fn write_head(hello: Option<&v1::Hello>, epoch: Option<v1::Epoch>, frame: &mut impl BufMut) {
+    if let Some(hello) = hello {
+        encoding::message::encode(batch::HELLO, hello, frame);
+    }
+    if let Some(epoch) = epoch {
+        encoding::message::encode(batch::EPOCH, &epoch, frame);
+    }
+}
+
+fn write_stamp(stamp_us: u64, frame: &mut impl BufMut) {
+    let mut small = Small::new();
+    small.varint(batch::STAMP_US, stamp_us);
+    frame.put_slice(small.bytes());
+}
+
+fn write_op(op: &v1::Op, frame: &mut impl BufMut) {
+    match &op.kind {
+        Some(Kind::Reply(reply)) => write_reply(op.id, reply, frame),
+        _ => encoding::message::encode(batch::OPS, op, frame),
+    }
+}
+
+fn write_request(id: u64, asked: &v1::Request, added: &Small, frame: &mut impl BufMut) {
+    // All fields by name: one that is new in `cache.proto` must not be forgotten here.
+    let v1::Request {
+        verb,
+        group,
+        key,
+        try_ms,
+        budget_ms,
+        stand_in,
+        group_id,
+        group_revision,
+        op_link,
+        op_seq,
+        condition,
+        value,
+        content_type,
+        ttl_ms,
+    } = asked;
+    let says_times = *try_ms != 0 || *budget_ms != 0 || *stand_in;
+    if condition.is_some() || says_times || *group_revision != 0 || !group_id.is_empty() {
+        write_op_head(id, op::REQUEST, asked.encoded_len() + added.len(), frame);
+        asked.encode_raw(frame);
+        return frame.put_slice(added.bytes());
+    }
+    let mut numbers = Small::new();
+    numbers.varint(request::VERB, i64::from(*verb) as u64);
+    numbers.varint(request::OP_SEQ, *op_seq);
+    numbers.varint(request::TTL_MS, *ttl_ms);
+    let texts: [(u32, &[u8]); 5] = [
+        (request::GROUP, group.as_bytes()),
+        (request::KEY, key.as_bytes()),
+        (request::OP_LINK, op_link),
+        (request::VALUE, value),
+        (request::CONTENT_TYPE, content_type.as_bytes()),
+    ];
+    let length = numbers.len() + lengths(&texts) + added.len();
+    write_op_head(id, op::REQUEST, length, frame);
+    frame.put_slice(numbers.bytes());
+    write_texts(&texts, frame);
+    frame.put_slice(added.bytes());
+}
+
+fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
+    let v1::Reply {
+        code,
+        message,
+        value,
+        content_type,
+        version_hi,
+        version_lo,
+        age_ms,
+        ttl_ms,
+        source,
+        created,
+        use_bulk,
+    } = said;
+    let mut numbers = Small::new();
+    numbers.varint(reply::CODE, i64::from(*code) as u64);
+    numbers.fixed64(reply::VERSION_HI, *version_hi);
+    numbers.fixed64(reply::VERSION_LO, *version_lo);
+    numbers.varint(reply::AGE_MS, *age_ms);
+    numbers.varint(reply::TTL_MS, *ttl_ms);
+    numbers.varint(reply::SOURCE, i64::from(*source) as u64);
+    numbers.varint(reply::CREATED, (*created).into());
+    numbers.varint(reply::USE_BULK, (*use_bulk).into());
+    let texts: [(u32, &[u8]); 3] = [
+        (reply::MESSAGE, message.as_bytes()),
+        (reply::CONTENT_TYPE, content_type.as_bytes()),
+        (reply::VALUE, value),
+    ];
+    write_op_head(id, op::REPLY, numbers.len() + lengths(&texts), frame);
+    frame.put_slice(numbers.bytes());
+    write_texts(&texts, frame);
+}
+
+/// What comes before the content of an operation's kind.
+fn write_op_head(id: u64, kind: u32, length: usize, frame: &mut impl BufMut) {
+    let mut inner = Small::new();
+    inner.varint(op::ID, id);
+    inner.key(kind, LENGTH);
+    inner.number(length as u64);
+    let mut outer = Small::new();
+    outer.key(batch::OPS, LENGTH);
+    outer.number((inner.len() + length) as u64);
+    frame.put_slice(outer.bytes());
+    frame.put_slice(inner.bytes());
+}
+
+fn lengths(texts: &[(u32, &[u8])]) -> usize {
+    // All field numbers here are below 16, so that a key is one byte.
+    let length = |text: &[u8]| 1 + encoded_len_varint(text.len() as u64) + text.len();
+    texts.iter().filter(|(_, text)| !text.is_empty()).map(|(_, text)| length(text)).sum()
+}
+
+fn write_texts(texts: &[(u32, &[u8])], frame: &mut impl BufMut) {
+    for (field, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
+        let mut head = Small::new();
+        head.key(*field, LENGTH);
+        head.number(text.len() as u64);
+        frame.put_slice(head.bytes());
+        frame.put_slice(text);
+    }
+}
+
+/// The most that [`write_reply`] puts into one: six varints and two fixed numbers with their keys.
+const SMALL_BYTES: usize = 6 * 11 + 2 * 9;
+
+/// A few numbers, put together before they are written: a frame's buffer looks whether it has room at
+/// every call.
+struct Small {
+    bytes: [u8; SMALL_BYTES],
+    len: usize,
+}
+
+impl Small {
+    fn new() -> Self {
+        Self { bytes: [0; SMALL_BYTES], len: 0 }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.push(number as u8);
+    }
+
+    fn key(&mut self, field: u32, wire_type: u32) {
+        self.push((field << 3 | wire_type) as u8);
+    }
+
+    /// A field, unless it is zero, which is what an absent one says.
+    fn varint(&mut self, field: u32, number: u64) {
+        if number != 0 {
+            self.key(field, VARINT);
+            self.number(number);
+        }
+    }
+
+    fn fixed64(&mut self, field: u32, number: u64) {
+        if number != 0 {
+            self.key(field, FIXED64);
+            self.bytes[self.len..self.len + 8].copy_from_slice(&number.to_le_bytes());
+            self.len += 8;
+        }
+    }
+}
