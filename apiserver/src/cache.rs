@@ -1,4 +1,5 @@
-//! The cache as every HTTP dialect sees it: get, put and delete of one key, by a deadline.
+//! The cache as every HTTP dialect sees it: get, put and delete of one key or of many, by a
+//! deadline.
 //!
 //! Dialects translate; they have no behaviour of their own. Where an operation goes is decided by
 //! [`common::route`], what it does by the node.
@@ -10,7 +11,7 @@ use common::{
     entry::Version,
     error::Result,
     key::{GroupName, Key},
-    route::{Answered, Ask, Router, Write, version_of},
+    route::{Answered, Ask, Many, Router, Write, version_of},
     topology::Topology,
 };
 use proto::v1::{self, Condition};
@@ -38,13 +39,13 @@ pub(crate) struct Stored {
 
 /// One worker's way to the cluster.
 pub(crate) struct Cache {
-    router: Router,
+    router: Arc<Router>,
     request_timeout: Duration,
 }
 
 impl Cache {
     pub(crate) fn new(router: Router, request_timeout: Duration) -> Self {
-        Self { router, request_timeout }
+        Self { router: Arc::new(router), request_timeout }
     }
 
     /// The topology as of now.
@@ -85,8 +86,17 @@ impl Cache {
         self.call(Ask::delete(group, key, condition), started).await.map(drop)
     }
 
-    /// `started` is when the request's time began to run.
+    /// Operations of one request, `count` of them at the most, that are begun together.
+    pub(crate) fn many(&self, count: usize) -> Many {
+        Many::new(Arc::clone(&self.router), count)
+    }
+
+    /// When a request's time is over that began to run at `started`.
+    pub(crate) fn deadline(&self, started: Instant) -> Instant {
+        started + self.request_timeout
+    }
+
     async fn call(&self, ask: Ask, started: Instant) -> Result<Answered> {
-        self.router.call(ask, started + self.request_timeout).await
+        self.router.call(ask, self.deadline(started)).await
     }
 }

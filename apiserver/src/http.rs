@@ -3,6 +3,7 @@
 //! One file an endpoint. Every handler runs on the worker that owns its connection and uses that
 //! worker's links; there is no state between requests.
 
+mod batch;
 mod body;
 mod cache;
 mod conditional;
@@ -19,7 +20,7 @@ use axum::{
     Router,
     extract::{Request, State},
     response::Response,
-    routing::get,
+    routing::{get, post},
 };
 use common::error::{Code, Error};
 use http::StatusCode;
@@ -53,6 +54,7 @@ pub(crate) fn app(worker: Arc<Worker>) -> Router {
     let cache = get(cache::get).put(cache::put).post(cache::put).delete(cache::delete);
     Router::new()
         .route("/api/cache", cache.clone())
+        .route("/api/cache/batch", post(batch::run))
         // The path form without anything, which is refused like one with a part missing.
         .route("/api/cache/", cache.clone())
         .route("/api/cache/{*target}", cache)

@@ -16,6 +16,7 @@ pub mod frame;
 mod queue;
 mod slab;
 mod task;
+mod waiter;
 
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::topology::Epoch;
+
+pub use waiter::Inbox;
+use waiter::Waiter;
 
 /// Submissions on their way to a link's task; more are refused as [`Unsent::Full`].
 const SUBMISSIONS: usize = 4096;
@@ -132,7 +136,7 @@ pub enum Unsent {
 
 struct Submission {
     call: Call,
-    answer: oneshot::Sender<Answer>,
+    answer: Waiter,
 }
 
 /// A link to one node, used by one worker. Cheap to clone.
@@ -153,14 +157,26 @@ impl Link {
     /// Does one operation. Always answers by the call's deadline (plus a tick).
     pub async fn call(&self, call: Call) -> Answer {
         let (answer, answered) = oneshot::channel();
-        match self.submissions.try_send(Submission { call, answer }) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Answer::Unsent(Unsent::Full),
-            Err(mpsc::error::TrySendError::Closed(_)) => {
-                return Answer::Unsent(Unsent::Unreachable("the link has ended".to_owned()));
-            }
-        }
+        self.hand_over(Submission { call, answer: Waiter::Alone(answer) });
         // The task answers everything it takes; it goes without answering only with its runtime.
         answered.await.unwrap_or(Answer::Lost { pending: true })
+    }
+
+    /// Hands over one operation whose answer comes to `inbox`, under that number, as surely as that
+    /// of [`Link::call`]. Operations that are submitted without an await between them leave
+    /// together.
+    pub fn submit(&self, call: Call, inbox: &Inbox, number: usize) {
+        self.hand_over(Submission { call, answer: inbox.waiter(number) });
+    }
+
+    fn hand_over(&self, submission: Submission) {
+        let (refused, why) = match self.submissions.try_send(submission) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(refused)) => (refused, Unsent::Full),
+            Err(mpsc::error::TrySendError::Closed(refused)) => {
+                (refused, Unsent::Unreachable("the link has ended".to_owned()))
+            }
+        };
+        refused.answer.answer(Answer::Unsent(why));
     }
 }

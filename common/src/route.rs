@@ -11,6 +11,7 @@ mod ask;
 mod attempt;
 mod budget;
 mod foreign;
+mod many;
 mod member;
 mod metrics;
 mod probe;
@@ -34,6 +35,7 @@ pub use ask::{Ask, Write, version_of};
 use attempt::{Errand, Next};
 pub use budget::RetryBudget;
 use foreign::Foreign;
+pub use many::{Done, Event, Large, Many};
 pub use member::{Handed, Member};
 pub use metrics::RouteMetrics;
 pub use probe::{Probed, probe_members};
@@ -148,24 +150,30 @@ impl Router {
     /// [`Code::Overloaded`] or [`Code::Timeout`] when none could be made to answer. After a
     /// timeout the outcome of a write is unknown.
     pub async fn call(&self, ask: Ask, deadline: Instant) -> Result<Answered> {
+        let request = ask.into_request();
+        fits_a_frame(&request)?;
+        let wired = self.wired();
+        self.carry_out(&mut self.errand(request, deadline), wired).await
+    }
+
+    /// A request on its way, named if it needs a name. Its position is that of no key yet.
+    fn errand(&self, mut request: v1::Request, deadline: Instant) -> Errand {
         self.shared.budget.earned();
-        let mut request = ask.into_request();
-        // One that no frame can hold would break the stream for everybody's operations.
-        if request.value.len() > MAX_VALUE_BYTES {
-            let text = format!("the value is larger than {MAX_VALUE_BYTES} bytes");
-            return Err(Error::new(Code::TooLarge, text));
-        }
         self.op_ids.name(&mut request);
-        let mut errand = Errand { request, position: 0, deadline, epoch: None, unknown: None };
-        let mut wired = self.wired();
+        Errand { request, position: 0, deadline, epoch: None, unknown: None, tried: None }
+    }
+
+    /// Brings an errand to its end, by this topology to begin with.
+    async fn carry_out(&self, errand: &mut Errand, mut wired: Arc<Wired>) -> Result<Answered> {
+        let deadline = errand.deadline;
         let mut named = None;
         let mut moves = 0;
         loop {
-            let Errand { request, position, .. } = &mut errand;
+            let Errand { request, position, .. } = &mut *errand;
             *position = wired.topology.ring.position(&request.group, &request.key);
             let routed = match named.take() {
-                Some(nodes) => self.in_turn(&wired, nodes, &mut errand).await?,
-                None => self.along_preference(&wired, &mut errand).await?,
+                Some(nodes) => self.in_turn(&wired, nodes, errand).await?,
+                None => self.along_preference(&wired, errand).await?,
             };
             let (moved, mover) = match routed {
                 Routed::Answered(reply, node) => return Ok(Answered { reply, wired, node }),
@@ -232,11 +240,15 @@ impl Router {
 
     async fn along_preference(&self, wired: &Wired, errand: &mut Errand) -> Result<Routed> {
         let Some((owner, candidates)) = wired.candidates(errand.position) else {
-            let text = "the cluster has no nodes, as far as this process knows";
-            return Err(Error::new(Code::NoNodes, text).retry_after(COME_AGAIN));
+            return Err(no_nodes());
         };
         let tries = 1 + self.shared.persistence.max_retries;
-        let asked = candidates.take(tries).map(|node| (node, node != owner));
+        // A try that is over already counts as the first, whoever would be asked first by now.
+        let tried = errand.tried.as_ref().map(|tried| (tried.node, tried.stand_in));
+        let others = candidates
+            .filter(|&node| tried.is_none_or(|(before, _)| node != before))
+            .map(|node| (node, node != owner));
+        let asked = tried.into_iter().chain(others).take(tries);
         self.in_turn(wired, asked, errand).await
     }
 
@@ -275,6 +287,20 @@ impl Router {
         counter.inc();
         granted
     }
+}
+
+/// A request that no frame can hold would break the stream for everybody's operations.
+fn fits_a_frame(request: &v1::Request) -> Result<()> {
+    if request.value.len() <= MAX_VALUE_BYTES {
+        return Ok(());
+    }
+    let text = format!("the value is larger than {MAX_VALUE_BYTES} bytes");
+    Err(Error::new(Code::TooLarge, text))
+}
+
+fn no_nodes() -> Error {
+    let text = "the cluster has no nodes, as far as this process knows";
+    Error::new(Code::NoNodes, text).retry_after(COME_AGAIN)
 }
 
 fn tell_back(id: &NodeId, away: Duration) {

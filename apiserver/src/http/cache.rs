@@ -124,7 +124,7 @@ async fn write(worker: &Worker, parts: &Parts, body: Body) -> Result<Response> {
             return Err(error);
         }
     };
-    write.value = body::read(&parts.headers, body, worker.process.max_value(&group)).await?;
+    write.value = body::read(&parts.headers, body, worker.process.max_value(group.as_str())).await?;
     let stored = worker.cache.put(group, key, write, Instant::now()).await?;
     let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
     Ok((status, [(header::ETAG, etag(stored.version))]).into_response())
@@ -142,7 +142,7 @@ fn announced(parts: &Parts) -> Result<(GroupName, Key, Write)> {
 
 /// Refuses what would be stored as something else than its sender means: a part of a value as the
 /// whole (RFC 9110, 14.5), or an encoded one without its encoding, which is not kept.
-fn whole_and_plain(headers: &HeaderMap) -> Result<()> {
+pub(super) fn whole_and_plain(headers: &HeaderMap) -> Result<()> {
     if headers.contains_key(header::CONTENT_RANGE) {
         let text = "a value is stored whole: send all of it, without Content-Range";
         return Err(Error::new(Code::InvalidRequest, text));
@@ -160,7 +160,11 @@ fn whole_and_plain(headers: &HeaderMap) -> Result<()> {
 
 /// The content type to keep with the value; empty for the default one.
 fn stored_type(headers: &HeaderMap) -> Result<String> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(String::new()) };
+    headers.get(header::CONTENT_TYPE).map_or(Ok(String::new()), kept_type)
+}
+
+/// The same of one that is there.
+pub(super) fn kept_type(value: &HeaderValue) -> Result<String> {
     if value == DEFAULT_TYPE {
         return Ok(String::new());
     }

@@ -107,9 +107,13 @@ fn decode(text: &str, name: &str) -> Result<String> {
 
 fn parse_ttl(ttl: Option<&str>) -> Result<Option<std::time::Duration>> {
     let Some(text) = ttl else { return Ok(None) };
-    let text = form_decode(text, "ttl")?;
-    match humantime::parse_duration(&text) {
-        Ok(ttl) if !ttl.is_zero() => Ok(Some(ttl)),
+    ttl_of(&form_decode(text, "ttl")?).map(Some)
+}
+
+/// A time to live in words.
+pub(super) fn ttl_of(text: &str) -> Result<std::time::Duration> {
+    match humantime::parse_duration(text) {
+        Ok(ttl) if !ttl.is_zero() => Ok(ttl),
         _ => {
             let how = "give a time above zero with its unit, such as 30s or 1h";
             Err(invalid(format!("ttl is {text:?}; {how}")))

@@ -47,6 +47,17 @@ pub(super) struct Errand {
     pub(super) epoch: Option<Epoch>,
     /// Set once a try may have applied the write: later refusals must not deny that.
     pub(super) unknown: Option<Error>,
+    /// A first try whose answer is there, before the nodes are asked in turn.
+    pub(super) tried: Option<Tried>,
+}
+
+/// A try and its answer.
+pub(super) struct Tried {
+    pub(super) node: usize,
+    pub(super) stand_in: bool,
+    pub(super) bulk: bool,
+    pub(super) started: Instant,
+    pub(super) answer: Answer,
 }
 
 impl Errand {
@@ -68,10 +79,11 @@ impl Errand {
 impl Router {
     /// Asks one node once, or twice if the value turns out to be large.
     pub(super) async fn try_node(&self, wired: &Wired, node: usize, errand: &mut Errand) -> Next {
-        let started = Instant::now();
         let is_read = errand.request.verb() == v1::Verb::Get;
-        let mut bulk = errand.request.value.len() > frame::BULK_OVER;
-        let mut answer = self.send(wired, node, errand, bulk, started).await;
+        let Tried { started, mut bulk, mut answer, .. } = match errand.tried.take() {
+            Some(tried) => tried,
+            None => self.first_answer(wired, node, errand).await,
+        };
         if is_read && matches!(&answer, Answer::Reply(reply) if reply.use_bulk) {
             bulk = true;
             answer = self.send(wired, node, errand, bulk, Instant::now()).await;
@@ -93,6 +105,12 @@ impl Router {
         }
     }
 
+    async fn first_answer(&self, wired: &Wired, node: usize, errand: &Errand) -> Tried {
+        let (started, bulk) = (Instant::now(), is_bulk(&errand.request));
+        let answer = self.send(wired, node, errand, bulk, started).await;
+        Tried { node, stand_in: errand.request.stand_in, bulk, started, answer }
+    }
+
     async fn send(
         &self,
         wired: &Wired,
@@ -101,18 +119,27 @@ impl Router {
         bulk: bool,
         started: Instant,
     ) -> Answer {
+        let call = self.try_of(wired, errand, bulk, started);
+        wired.wires[node].link(bulk).call(call).await
+    }
+
+    /// An errand as one try of it goes over a link.
+    pub(super) fn try_of(
+        &self,
+        wired: &Wired,
+        errand: &Errand,
+        bulk: bool,
+        started: Instant,
+    ) -> Call {
         let Errand { request, position, deadline, .. } = errand;
-        let wire = &wired.wires[node];
-        let link = if bulk { wire.bulk() } else { wire.small() };
-        let call = Call {
+        Call {
             request: request.clone(),
             other: None,
             epoch: errand.epoch.unwrap_or(wired.topology.epoch),
             position: *position,
             try_deadline: (started + self.try_timeout(bulk)).min(*deadline),
             deadline: *deadline,
-        };
-        link.call(call).await
+        }
     }
 
     fn try_timeout(&self, bulk: bool) -> Duration {
@@ -156,6 +183,11 @@ impl Router {
             }
         }
     }
+}
+
+/// Whether a request itself needs the bulk lane. (A read may turn out to.)
+pub(super) fn is_bulk(request: &v1::Request) -> bool {
+    request.value.len() > frame::BULK_OVER
 }
 
 /// What an answer to a call that began at `started` says about the node's health.

@@ -1,0 +1,228 @@
+//! Many operations of one request.
+//!
+//! The first try of each is handed to its node's link before anything is waited for, so that all
+//! that go to one node leave together. An operation that is answered plainly, which is nearly every
+//! one, costs no future of its own; the others (nobody answered, the node knows a newer ring, …) go
+//! on as a single call would, side by side. What is large is told first, because whoever asked may
+//! not have the room for it yet.
+//!
+//! Dropping it gives up the answers that have not come: reads are cancelled, writes may still be
+//! applied, but are tried nowhere else any more.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use proto::v1;
+use tokio::time::Instant;
+
+use super::{
+    Ask, Router,
+    attempt::{Errand, Tried, is_bulk},
+    fits_a_frame, no_nodes,
+    wired::Wired,
+};
+use crate::{
+    error::{Error, Result},
+    link::{Answer, Inbox},
+};
+
+/// An operation that has ended.
+#[derive(Debug)]
+pub struct Done {
+    /// What was asked.
+    pub request: v1::Request,
+    /// The reply, whose code is OK, or as for [`Router::call`].
+    pub result: Result<v1::Reply>,
+}
+
+impl Done {
+    /// One that its requester refuses, without asking anybody.
+    pub fn refused(ask: Ask, error: Error) -> Self {
+        Self { request: ask.into_request(), result: Err(error) }
+    }
+}
+
+/// A read that found a value too large for the small lane, and waits until it may fetch it.
+pub struct Large {
+    underway: Underway,
+    answer: Answer,
+}
+
+impl fmt::Debug for Large {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Large").field(&self.underway.errand.request.key).finish()
+    }
+}
+
+impl Large {
+    /// The group that the value is of.
+    pub fn group(&self) -> &str {
+        &self.underway.errand.request.group
+    }
+}
+
+/// What happened to an operation, by its number.
+#[derive(Debug)]
+pub enum Event {
+    /// It has ended.
+    Done(usize, Done),
+    /// It goes on with [`Many::fetch`].
+    Large(usize, Large),
+}
+
+/// An operation whose first try is under way, or was the last that happened.
+struct Underway {
+    errand: Errand,
+    wired: Arc<Wired>,
+    node: usize,
+    started: Instant,
+}
+
+/// Operations under way, numbered from 0 in the order in which they began.
+pub struct Many {
+    router: Arc<Router>,
+    inbox: Inbox,
+    underway: Vec<Option<Underway>>,
+    /// What ended as it began.
+    refused: VecDeque<(usize, Done)>,
+    unfinished: FuturesUnordered<BoxFuture<'static, (usize, Done)>>,
+    /// Operations that have begun and not ended.
+    open: usize,
+}
+
+impl fmt::Debug for Many {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (begun, open) = (self.underway.len(), self.open);
+        f.debug_struct("Many").field("begun", &begun).field("open", &open).finish()
+    }
+}
+
+impl Many {
+    /// None yet, and room for as many as that.
+    pub fn new(router: Arc<Router>, count: usize) -> Self {
+        Self {
+            router,
+            inbox: Inbox::new(),
+            underway: Vec::with_capacity(count),
+            refused: VecDeque::new(),
+            unfinished: FuturesUnordered::new(),
+            open: 0,
+        }
+    }
+
+    /// Begins an operation and returns its number. What begins without an await in between leaves
+    /// together.
+    pub fn begin(&mut self, ask: Ask, started: Instant, deadline: Instant) -> usize {
+        let number = self.underway.len();
+        let request = ask.into_request();
+        if let Err(error) = fits_a_frame(&request) {
+            return self.refuse(request, error);
+        }
+        let wired = self.router.wired();
+        let mut errand = self.router.errand(request, deadline);
+        errand.position = wired.topology.ring.position(&errand.request.group, &errand.request.key);
+        let first = wired.candidates(errand.position).and_then(|(owner, mut candidates)| {
+            let node = candidates.next()?;
+            Some((node, node != owner))
+        });
+        let Some((node, stand_in)) = first else {
+            return self.refuse(errand.request, no_nodes());
+        };
+        errand.request.stand_in = stand_in;
+        let bulk = is_bulk(&errand.request);
+        let call = self.router.try_of(&wired, &errand, bulk, started);
+        wired.wires[node].link(bulk).submit(call, &self.inbox, number);
+        self.underway.push(Some(Underway { errand, wired, node, started }));
+        self.open += 1;
+        number
+    }
+
+    fn refuse(&mut self, request: v1::Request, error: Error) -> usize {
+        let number = self.underway.len();
+        self.underway.push(None);
+        self.open += 1;
+        self.refused.push_back((number, Done { request, result: Err(error) }));
+        number
+    }
+
+    /// Fetches a large value.
+    pub fn fetch(&mut self, number: usize, large: Large) {
+        self.finish(number, large.underway, large.answer);
+    }
+
+    /// Goes on with an operation as a single call would after such an answer.
+    fn finish(&mut self, number: usize, underway: Underway, answer: Answer) {
+        let router = Arc::clone(&self.router);
+        let Underway { mut errand, wired, node, started } = underway;
+        let (stand_in, bulk) = (errand.request.stand_in, is_bulk(&errand.request));
+        errand.tried = Some(Tried { node, stand_in, bulk, started, answer });
+        self.unfinished.push(Box::pin(async move {
+            let result = router.carry_out(&mut errand, wired).await;
+            let result = result.map(|answered| answered.reply);
+            (number, Done { request: errand.request, result })
+        }));
+    }
+
+    /// What happens next; `None` when nothing is under way. Pending for good if all that is are
+    /// large values that nobody fetches.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        if self.open == 0 {
+            return Poll::Ready(None);
+        }
+        if let Some((number, done)) = self.refused.pop_front() {
+            return self.ended(number, done);
+        }
+        while let Poll::Ready((number, answer)) = self.inbox.poll_next(cx) {
+            let Some(underway) = self.underway[number].take() else { continue };
+            match underway.hear(answer) {
+                Heard::Done(done) => return self.ended(number, done),
+                Heard::Large(large) => return Poll::Ready(Some(Event::Large(number, large))),
+                Heard::Unfinished(underway, answer) => self.finish(number, underway, answer),
+            }
+        }
+        match self.unfinished.poll_next_unpin(cx) {
+            Poll::Ready(Some((number, done))) => self.ended(number, done),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The same, awaited. Cancel safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn ended(&mut self, number: usize, done: Done) -> Poll<Option<Event>> {
+        self.open -= 1;
+        Poll::Ready(Some(Event::Done(number, done)))
+    }
+}
+
+/// What a first answer means.
+enum Heard {
+    Done(Done),
+    Large(Large),
+    Unfinished(Underway, Answer),
+}
+
+impl Underway {
+    fn hear(self, answer: Answer) -> Heard {
+        match answer {
+            Answer::Reply(reply) if reply.use_bulk => {
+                Heard::Large(Large { underway: self, answer: Answer::Reply(reply) })
+            }
+            Answer::Reply(reply) => {
+                self.wired.wires[self.node].health.succeeded();
+                let error = Error::from_reply(&reply);
+                let result = error.map_or(Ok(reply), Err);
+                Heard::Done(Done { request: self.errand.request, result })
+            }
+            answer => Heard::Unfinished(self, answer),
+        }
+    }
+}
