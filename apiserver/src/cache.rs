@@ -86,13 +86,13 @@ impl Cache {
         self.call(Ask::delete(group, key, condition), started).await.map(drop)
     }
 
-    /// Operations of one request, `count` of them at the most, that are begun together.
-    pub(crate) fn many(&self, count: usize) -> Many {
-        Many::new(Arc::clone(&self.router), count)
+    /// Operations of one request, about `count` of them, that are begun together.
+    pub(crate) fn many(&self, count: usize, started: Instant) -> Many {
+        Many::new(Arc::clone(&self.router), count, self.deadline(started))
     }
 
     /// When a request's time is over that began to run at `started`.
-    pub(crate) fn deadline(&self, started: Instant) -> Instant {
+    fn deadline(&self, started: Instant) -> Instant {
         started + self.request_timeout
     }
 

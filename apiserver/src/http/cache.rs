@@ -124,7 +124,8 @@ async fn write(worker: &Worker, parts: &Parts, body: Body) -> Result<Response> {
             return Err(error);
         }
     };
-    write.value = body::read(&parts.headers, body, worker.process.max_value(group.as_str())).await?;
+    write.value =
+        body::read(&parts.headers, body, worker.process.max_value(group.as_str())).await?;
     let stored = worker.cache.put(group, key, write, Instant::now()).await?;
     let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
     Ok((status, [(header::ETAG, etag(stored.version))]).into_response())

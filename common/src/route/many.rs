@@ -15,6 +15,7 @@ use std::{
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -28,7 +29,7 @@ use super::{
     wired::Wired,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Code, Error, Result},
     link::{Answer, Inbox},
 };
 
@@ -94,6 +95,7 @@ pub struct Many {
     unfinished: FuturesUnordered<BoxFuture<'static, (usize, Done)>>,
     /// Operations that have begun and not ended.
     open: usize,
+    deadline: Instant,
 }
 
 impl fmt::Debug for Many {
@@ -104,8 +106,8 @@ impl fmt::Debug for Many {
 }
 
 impl Many {
-    /// None yet, and room for as many as that.
-    pub fn new(router: Arc<Router>, count: usize) -> Self {
+    /// None yet, and room for as many as that. All of them are to end by `deadline`.
+    pub fn new(router: Arc<Router>, count: usize, deadline: Instant) -> Self {
         Self {
             router,
             inbox: Inbox::new(),
@@ -113,19 +115,29 @@ impl Many {
             refused: VecDeque::new(),
             unfinished: FuturesUnordered::new(),
             open: 0,
+            deadline,
         }
     }
 
-    /// Begins an operation and returns its number. What begins without an await in between leaves
-    /// together.
-    pub fn begin(&mut self, ask: Ask, started: Instant, deadline: Instant) -> usize {
+    /// Puts the deadline off, for what begins from now on or is found to need another try.
+    pub fn put_off(&mut self, by: Duration) {
+        self.deadline += by;
+    }
+
+    /// Begins an operation at `started`, which is now, and returns its number. What begins without
+    /// an await in between leaves together.
+    pub fn begin(&mut self, ask: Ask, started: Instant) -> usize {
         let number = self.underway.len();
         let request = ask.into_request();
         if let Err(error) = fits_a_frame(&request) {
             return self.refuse(request, error);
         }
+        // Sent, it would be the node that seems to be late.
+        if started >= self.deadline {
+            return self.refuse(request, too_late());
+        }
         let wired = self.router.wired();
-        let mut errand = self.router.errand(request, deadline);
+        let mut errand = self.router.errand(request, self.deadline);
         errand.position = wired.topology.ring.position(&errand.request.group, &errand.request.key);
         let first = wired.candidates(errand.position).and_then(|(owner, mut candidates)| {
             let node = candidates.next()?;
@@ -161,6 +173,7 @@ impl Many {
         let router = Arc::clone(&self.router);
         let Underway { mut errand, wired, node, started } = underway;
         let (stand_in, bulk) = (errand.request.stand_in, is_bulk(&errand.request));
+        errand.deadline = self.deadline;
         errand.tried = Some(Tried { node, stand_in, bulk, started, answer });
         self.unfinished.push(Box::pin(async move {
             let result = router.carry_out(&mut errand, wired).await;
@@ -201,6 +214,10 @@ impl Many {
         self.open -= 1;
         Poll::Ready(Some(Event::Done(number, done)))
     }
+}
+
+fn too_late() -> Error {
+    Error::new(Code::Timeout, "the time was over before it could be asked for")
 }
 
 /// What a first answer means.

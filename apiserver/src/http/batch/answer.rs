@@ -57,7 +57,7 @@ impl Answer {
     /// Begins all writes and as many reads as there is room for, without waiting for anything in
     /// between, so that what goes to one node leaves together.
     pub(super) fn begin(worker: &Arc<Worker>, batch: Batch) -> Self {
-        let deadline = worker.cache.deadline(Instant::now());
+        let started = Instant::now();
         let Batch { gets, sets, deletes } = batch;
         let mut order = Order::new([gets.len(), sets.len(), deletes.len()]);
         let open_reads = gets.len();
@@ -71,8 +71,8 @@ impl Answer {
                 }
             }
         }
-        let writes = run_writes(worker, asks, deadline);
-        let mut reads = Reads::new(worker, gets, deadline);
+        let writes = run_writes(worker, asks, started);
+        let mut reads = Reads::new(worker, gets, started);
         reads.ask(order.next());
         let (worker, page) = (Arc::clone(worker), Page::default());
         Self { worker, reads, writes, order, page, open_reads, lingering: None, given: None }
@@ -177,16 +177,16 @@ impl Drop for Answer {
 fn run_writes(
     worker: &Arc<Worker>,
     asks: Vec<(usize, Ask)>,
-    deadline: Instant,
+    started: Instant,
 ) -> mpsc::UnboundedReceiver<(usize, Done)> {
     // As many messages as there are writes, and none with a value.
     let (outcomes, receiver) = mpsc::unbounded_channel();
     if asks.is_empty() {
         return receiver;
     }
-    let (mut many, now) = (worker.cache.many(asks.len()), Instant::now());
+    let mut many = worker.cache.many(asks.len(), started);
     let begin = |(place, ask)| {
-        many.begin(ask, now, deadline);
+        many.begin(ask, started);
         place
     };
     let places: Vec<usize> = asks.into_iter().map(begin).collect();

@@ -126,7 +126,8 @@ impl Item<'_> {
             None => usual_type.to_owned(),
             Some(text) => {
                 let value = HeaderValue::from_str(&text);
-                let value = value.map_err(|_| Problem::Field("content_type", NO_TYPE.to_owned()))?;
+                let value =
+                    value.map_err(|_| Problem::Field("content_type", NO_TYPE.to_owned()))?;
                 kept_type(&value).map_err(|error| Problem::Item(error.message().to_owned()))?
             }
         };
@@ -169,7 +170,8 @@ fn json_value(raw: &str, body: &Bytes) -> Result<(Bytes, &'static str)> {
         Some(plain) if !plain.contains('\\') => Ok((body.slice_ref(plain.as_bytes()), TEXT)),
         Some(_) => {
             let text: std::result::Result<String, _> = serde_json::from_str(raw);
-            let text = text.map_err(|error| Problem::Field("value", format!("is no text: {error}")))?;
+            let text =
+                text.map_err(|error| Problem::Field("value", format!("is no text: {error}")))?;
             Ok((text.into(), TEXT))
         }
     }

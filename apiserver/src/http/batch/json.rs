@@ -100,7 +100,14 @@ pub(super) fn escape(out: &mut Vec<u8>, mut text: &[u8]) {
             b'\t' => out.extend_from_slice(br"\t"),
             _ => {
                 let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+                out.extend_from_slice(&[
+                    b'\\',
+                    b'u',
+                    b'0',
+                    b'0',
+                    digit(byte >> 4),
+                    digit(byte & 15),
+                ]);
             }
         }
         text = &text[plain + 1..];
@@ -150,9 +157,12 @@ mod tests {
 
     #[test]
     fn json_types_are_known_by_their_name_or_suffix() {
-        for json in
-            ["application/json", "Application/JSON; charset=utf-8", "application/vnd.a+json", "+json"]
-        {
+        for json in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/vnd.a+json",
+            "+json",
+        ] {
             assert!(is_json_type(json), "{json}");
         }
         for other in ["", "text/plain", "application/jsonx", "text/json5", "é+jso", "json"] {
@@ -165,7 +175,8 @@ mod tests {
         for json in ["null", " [1, {\"a\": \"b\"}] ", "1e300", "\"\\ud83d\\ude00\"", "{\"a\":{}}"] {
             assert!(is_json(json.as_bytes()), "{json}");
         }
-        for not in ["", "nul", "[1] [2]", "1e999", "\"\\ud800\"", "{\"\\udc00\":1}", "'a'", "[1,]"] {
+        for not in ["", "nul", "[1] [2]", "1e999", "\"\\ud800\"", "{\"\\udc00\":1}", "'a'", "[1,]"]
+        {
             assert!(!is_json(not.as_bytes()), "{not}");
         }
         assert!(!is_json(b"\"\xff\""));

@@ -34,24 +34,22 @@ pub(super) struct Reads {
     /// Values that there was no room for when they turned out to be large.
     large: BTreeMap<usize, Large>,
     room: Room,
-    deadline: Instant,
 }
 
 impl Reads {
-    pub(super) fn new(worker: &Arc<Worker>, asks: Vec<Ask>, deadline: Instant) -> Self {
+    pub(super) fn new(worker: &Arc<Worker>, asks: Vec<Ask>, started: Instant) -> Self {
         Self {
-            many: worker.cache.many(asks.len()),
+            many: worker.cache.many(asks.len(), started),
             worker: Arc::clone(worker),
             room: Room::new(asks.len()),
             waiting: asks.into_iter(),
             large: BTreeMap::new(),
-            deadline,
         }
     }
 
     /// Puts the deadline off: so long the client kept everybody waiting, not a node.
     pub(super) fn put_off(&mut self, by: Duration) {
-        self.deadline += by;
+        self.many.put_off(by);
     }
 
     /// Asks for as much as there is room for; `next` is the outcome to be written next. False:
@@ -71,7 +69,7 @@ impl Reads {
             while self.room.reserve(begun(&self.waiting, self.room.len()), BULK_OVER, next)
                 && let Some(ask) = self.waiting.next()
             {
-                self.many.begin(ask, now, self.deadline);
+                self.many.begin(ask, now);
             }
         }
         before != (self.waiting.len(), self.large.len())

@@ -93,11 +93,12 @@ fn each<'de, T>(
     items: Vec<Item<'de>>,
     operation: impl Fn(Item<'de>) -> std::result::Result<T, Problem>,
 ) -> Result<Vec<T>> {
-    let placed = |(index, item)| {
+    let mut operations = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
         let place = Place { name: list.name(), index: Some(index), field: None };
-        operation(item).map_err(|problem| problem.at(place))
-    };
-    items.into_iter().enumerate().map(placed).collect()
+        operations.push(operation(item).map_err(|problem| problem.at(place))?);
+    }
+    Ok(operations)
 }
 
 fn wrong(what: impl fmt::Display, why: &dyn fmt::Display) -> Error {
