@@ -50,21 +50,18 @@ impl Done {
 }
 
 /// A read that found a value too large for the small lane, and waits until it may fetch it.
-pub struct Large {
-    underway: Underway,
-    answer: Answer,
-}
+pub struct Large(Box<Unfinished>);
 
 impl fmt::Debug for Large {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Large").field(&self.underway.errand.request.key).finish()
+        f.debug_tuple("Large").field(&self.0.underway.errand.request.key).finish()
     }
 }
 
 impl Large {
     /// The group that the value is of.
     pub fn group(&self) -> &str {
-        &self.underway.errand.request.group
+        &self.0.underway.errand.request.group
     }
 }
 
@@ -72,17 +69,23 @@ impl Large {
 #[derive(Debug)]
 pub enum Event {
     /// It has ended.
-    Done(usize, Done),
+    Done(usize, Box<Done>),
     /// It goes on with [`Many::fetch`].
     Large(usize, Large),
 }
 
-/// An operation whose first try is under way, or was the last that happened.
+/// An operation whose first try is under way.
 struct Underway {
     errand: Errand,
     wired: Arc<Wired>,
     node: usize,
     started: Instant,
+}
+
+/// An operation whose first try did not end it.
+struct Unfinished {
+    underway: Underway,
+    answer: Answer,
 }
 
 /// Operations under way, numbered from 0 in the order in which they began.
@@ -91,8 +94,8 @@ pub struct Many {
     inbox: Inbox,
     underway: Vec<Option<Underway>>,
     /// What ended as it began.
-    refused: VecDeque<(usize, Done)>,
-    unfinished: FuturesUnordered<BoxFuture<'static, (usize, Done)>>,
+    refused: VecDeque<(usize, Box<Done>)>,
+    unfinished: FuturesUnordered<BoxFuture<'static, (usize, Box<Done>)>>,
     /// Operations that have begun and not ended.
     open: usize,
     deadline: Instant,
@@ -159,18 +162,19 @@ impl Many {
         let number = self.underway.len();
         self.underway.push(None);
         self.open += 1;
-        self.refused.push_back((number, Done { request, result: Err(error) }));
+        self.refused.push_back((number, Box::new(Done { request, result: Err(error) })));
         number
     }
 
     /// Fetches a large value.
     pub fn fetch(&mut self, number: usize, large: Large) {
-        self.finish(number, large.underway, large.answer);
+        self.finish(number, *large.0);
     }
 
     /// Goes on with an operation as a single call would after such an answer.
-    fn finish(&mut self, number: usize, underway: Underway, answer: Answer) {
+    fn finish(&mut self, number: usize, unfinished: Unfinished) {
         let router = Arc::clone(&self.router);
+        let Unfinished { underway, answer } = unfinished;
         let Underway { mut errand, wired, node, started } = underway;
         let (stand_in, bulk) = (errand.request.stand_in, is_bulk(&errand.request));
         errand.deadline = self.deadline;
@@ -178,7 +182,7 @@ impl Many {
         self.unfinished.push(Box::pin(async move {
             let result = router.carry_out(&mut errand, wired).await;
             let result = result.map(|answered| answered.reply);
-            (number, Done { request: errand.request, result })
+            (number, Box::new(Done { request: errand.request, result }))
         }));
     }
 
@@ -196,7 +200,7 @@ impl Many {
             match underway.hear(answer) {
                 Heard::Done(done) => return self.ended(number, done),
                 Heard::Large(large) => return Poll::Ready(Some(Event::Large(number, large))),
-                Heard::Unfinished(underway, answer) => self.finish(number, underway, answer),
+                Heard::Unfinished(unfinished) => self.finish(number, *unfinished),
             }
         }
         match self.unfinished.poll_next_unpin(cx) {
@@ -210,7 +214,7 @@ impl Many {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    fn ended(&mut self, number: usize, done: Done) -> Poll<Option<Event>> {
+    fn ended(&mut self, number: usize, done: Box<Done>) -> Poll<Option<Event>> {
         self.open -= 1;
         Poll::Ready(Some(Event::Done(number, done)))
     }
@@ -222,24 +226,25 @@ fn too_late() -> Error {
 
 /// What a first answer means.
 enum Heard {
-    Done(Done),
+    Done(Box<Done>),
     Large(Large),
-    Unfinished(Underway, Answer),
+    Unfinished(Box<Unfinished>),
 }
 
 impl Underway {
     fn hear(self, answer: Answer) -> Heard {
         match answer {
             Answer::Reply(reply) if reply.use_bulk => {
-                Heard::Large(Large { underway: self, answer: Answer::Reply(reply) })
+                let answer = Answer::Reply(reply);
+                Heard::Large(Large(Box::new(Unfinished { underway: self, answer })))
             }
             Answer::Reply(reply) => {
                 self.wired.wires[self.node].health.succeeded();
                 let error = Error::from_reply(&reply);
                 let result = error.map_or(Ok(reply), Err);
-                Heard::Done(Done { request: self.errand.request, result })
+                Heard::Done(Box::new(Done { request: self.errand.request, result }))
             }
-            answer => Heard::Unfinished(self, answer),
+            answer => Heard::Unfinished(Box::new(Unfinished { underway: self, answer })),
         }
     }
 }

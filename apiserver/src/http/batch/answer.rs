@@ -24,7 +24,6 @@ use tokio::{
 };
 
 use super::{
-    item::Operation,
     order::{Order, Turn},
     page::{Page, status},
     reads::Reads,
@@ -43,7 +42,7 @@ const OUTCOME_BYTES: usize = 192;
 pub(super) struct Answer {
     worker: Arc<Worker>,
     reads: Reads,
-    writes: mpsc::UnboundedReceiver<(usize, Done)>,
+    writes: mpsc::UnboundedReceiver<(usize, Box<Done>)>,
     order: Order,
     page: Page,
     /// Reads that are not answered.
@@ -64,8 +63,8 @@ impl Answer {
         let mut asks = Vec::with_capacity(sets.len() + deletes.len());
         for (place, operation) in (open_reads..).zip(sets.into_iter().chain(deletes)) {
             match operation {
-                Operation::Ask(ask) => asks.push((place, ask)),
-                Operation::Refused(done) => {
+                Ok(ask) => asks.push((place, ask)),
+                Err(done) => {
                     count(worker, &done);
                     order.put(place, done);
                 }
@@ -126,14 +125,14 @@ impl Answer {
             while let Poll::Ready((number, done)) = self.reads.poll_next(cx) {
                 self.open_reads -= 1;
                 count(&self.worker, &done);
-                self.order.put(number, Box::new(done));
+                self.order.put(number, done);
             }
             if !self.reads.ask(self.order.next()) {
                 break;
             }
         }
         while let Poll::Ready(Some((place, done))) = self.writes.poll_recv(cx) {
-            self.order.put(place, Box::new(done));
+            self.order.put(place, done);
         }
     }
 
@@ -178,7 +177,7 @@ fn run_writes(
     worker: &Arc<Worker>,
     asks: Vec<(usize, Ask)>,
     started: Instant,
-) -> mpsc::UnboundedReceiver<(usize, Done)> {
+) -> mpsc::UnboundedReceiver<(usize, Box<Done>)> {
     // As many messages as there are writes, and none with a value.
     let (outcomes, receiver) = mpsc::unbounded_channel();
     if asks.is_empty() {

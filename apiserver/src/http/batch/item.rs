@@ -48,19 +48,13 @@ pub(super) enum Ttl {
     Text(String),
 }
 
-/// An operation, or its outcome if it need not be asked for.
-#[derive(Debug)]
-pub(super) enum Operation {
-    Ask(Ask),
-    Refused(Box<Done>),
-}
+/// What to ask for, or what an operation comes to that need not be asked for.
+pub(super) type Operation = std::result::Result<Ask, Box<Done>>;
 
-impl Operation {
-    fn unless(refusal: Option<Error>, ask: Ask) -> Self {
-        match refusal {
-            Some(error) => Self::Refused(Box::new(Done::refused(ask, error))),
-            None => Self::Ask(ask),
-        }
+fn unless(refusal: Option<Error>, ask: Ask) -> Operation {
+    match refusal {
+        Some(error) => Err(Box::new(Done::refused(ask, error))),
+        None => Ok(ask),
     }
 }
 
@@ -93,7 +87,7 @@ impl Item<'_> {
         if refusal.is_some() {
             write.value = Bytes::new();
         }
-        Ok(Operation::unless(refusal, Ask::set(group, key, write)))
+        Ok(unless(refusal, Ask::set(group, key, write)))
     }
 
     /// Reads it as a delete.
@@ -103,7 +97,7 @@ impl Item<'_> {
             Ok(condition) => (condition, None),
             Err(error) => (None, Some(error)),
         };
-        Ok(Operation::unless(refusal, Ask::delete(group, key, condition)))
+        Ok(unless(refusal, Ask::delete(group, key, condition)))
     }
 
     fn names(&mut self, group: Option<&GroupName>) -> Result<(GroupName, Key)> {

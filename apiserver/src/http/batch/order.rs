@@ -127,7 +127,8 @@ mod tests {
                 assert!(order.is_over());
             }
             let mut place = 0..total;
-            let expected = lengths.map(|n| place.by_ref().take(n).map(|p| p.to_string()).collect());
+            let expected: [Vec<String>; 3] =
+                lengths.map(|n| place.by_ref().take(n).map(|p| p.to_string()).collect());
             assert_eq!(keys(&mut page), expected);
         }
     }

@@ -76,7 +76,7 @@ impl Reads {
     }
 
     /// The next outcome and its number. Pending also when no read is under way.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Done)> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Box<Done>)> {
         while let Poll::Ready(Some(event)) = self.many.poll_next(cx) {
             match event {
                 Event::Done(number, done) => {

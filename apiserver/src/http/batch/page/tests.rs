@@ -1,3 +1,5 @@
+//! Outcomes, read back from the JSON that they were written as.
+
 use common::{
     entry::Version,
     error::{Code, Error},

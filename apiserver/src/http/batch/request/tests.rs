@@ -1,3 +1,5 @@
+//! What is a batch, and what is said of what is none.
+
 use proptest::prelude::*;
 use proto::v1::{self, Condition};
 
@@ -19,11 +21,14 @@ fn refusal(json: &str) -> String {
 
 /// The requests of one of a batch's lists of writes.
 fn asked(operations: &[Operation]) -> Vec<&v1::Request> {
-    let request = |operation| match operation {
-        &Operation::Ask(ref ask) => ask.request(),
-        Operation::Refused(done) => panic!("{done:?}"),
-    };
-    operations.iter().map(request).collect()
+    let mut requests = Vec::new();
+    for operation in operations {
+        match operation {
+            Ok(ask) => requests.push(ask.request()),
+            Err(done) => panic!("{done:?}"),
+        }
+    }
+    requests
 }
 
 fn set(fields: &str) -> v1::Request {
@@ -115,8 +120,8 @@ fn what_only_its_cache_refuses_is_an_outcome() {
     );
     let batch = parsed(&json).expect("a batch");
     let codes = batch.sets.iter().chain(&batch.deletes).map(|operation| match operation {
-        Operation::Ask(ask) => panic!("{ask:?}"),
-        Operation::Refused(done) => {
+        Ok(ask) => panic!("{ask:?}"),
+        Err(done) => {
             assert!(done.request.value.is_empty(), "nobody needs it any more");
             (done.request.key.as_str(), done.result.as_ref().expect_err("refused").code())
         }
