@@ -8,7 +8,7 @@ use super::{BATCH, gets, outcomes, statuses};
 const KEYS: usize = 300;
 const KILLED: usize = 1;
 /// Batches after the kill. Together they take longer than it takes to pass over the dead node.
-const BATCHES: usize = 200;
+const BATCHES: usize = 60;
 const KILL_AT: usize = 20;
 
 async fn batch(cluster: &Cluster, batch: &Value) -> Value {
