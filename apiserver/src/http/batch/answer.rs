@@ -48,7 +48,8 @@ pub(super) struct Answer {
     /// Reads that are not answered.
     open_reads: usize,
     lingering: Option<Pin<Box<Sleep>>>,
-    /// Since when the client may take what was written.
+    /// Since when no node is waited for, but a part of the answer was written for the client to
+    /// take.
     given: Option<Instant>,
 }
 
@@ -96,15 +97,16 @@ impl Answer {
         if self.order.is_over() {
             return Poll::Ready(None);
         }
+        let now = Instant::now();
         if let Some(given) = self.given.take() {
-            self.reads.put_off(given.elapsed());
+            self.reads.put_off(now - given);
         }
         loop {
             self.take_in(cx);
             let before = self.order.next();
             self.write();
             if self.order.is_over() || self.page.len() >= CHUNK {
-                return Poll::Ready(Some(self.hand_out()));
+                return Poll::Ready(Some(self.hand_out(now)));
             }
             // What was written made room for more.
             if self.order.next() == before {
@@ -116,7 +118,7 @@ impl Answer {
         }
         let lingering = self.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
         ready!(lingering.as_mut().poll(cx));
-        Poll::Ready(Some(self.hand_out()))
+        Poll::Ready(Some(self.hand_out(now)))
     }
 
     /// Takes in the outcomes that have come, and asks for what there is room for.
@@ -159,9 +161,9 @@ impl Answer {
         }
     }
 
-    fn hand_out(&mut self) -> Bytes {
+    fn hand_out(&mut self, given: Instant) -> Bytes {
         self.lingering = None;
-        self.given = Some(Instant::now());
+        self.given = Some(given);
         self.page.take()
     }
 }

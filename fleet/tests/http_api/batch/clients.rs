@@ -6,21 +6,23 @@ use fleet::eventually;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::sleep,
 };
 
-use super::{BATCH, gets, statuses};
+use super::{BATCH, gets};
 use crate::api::{Api, plan, query};
 
 const MIB: usize = 1 << 20;
 /// Values of a batch, in all: more than a gateway and two sockets hold.
-const VALUES: usize = 64;
+const VALUES: usize = 40;
 /// What a gateway holds of a batch, in values of this size, and what the sockets may.
 const HELD: f64 = 16.0;
-const IN_SOCKETS: f64 = 16.0;
-/// How long a request may wait for nodes here.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+const IN_SOCKETS: f64 = 10.0;
+/// How much waits for a client in its own socket, about.
+const RECEIVE_BUFFER: u32 = 64 << 10;
+/// How long a request may wait for nodes here. A busy machine needs some of it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request on a connection of its own, of which no answer has been read.
 async fn sent(api: &Api, batch: &Value) -> TcpStream {
@@ -29,7 +31,9 @@ async fn sent(api: &Api, batch: &Value) -> TcpStream {
         "POST {BATCH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    let mut client = TcpStream::connect(api.fleet.gateway()).await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
+    let mut client = socket.connect(api.fleet.gateway()).await.unwrap();
     client.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
     client
 }
@@ -78,16 +82,17 @@ async fn a_client_that_reads_slowly_gets_everything_and_the_gateway_holds_little
         api.stored(&query("default", &format!("k{i}")), vec![b'v'; MIB]).await;
     }
     let mut client = sent(&api, &json!({"group": "default", "get": gets("k", VALUES)})).await;
-    // As long as a slow client would: longer than nodes may take for all of it.
-    sleep(REQUEST_TIMEOUT * 2).await;
+    // A slow client: slower than nodes may be with all of it, and not yet cut off as stalled.
+    sleep(REQUEST_TIMEOUT.mul_f64(1.2)).await;
     let asked = hits(&api).await;
     assert!((1.0..=HELD + IN_SOCKETS).contains(&asked), "{asked} values were asked for");
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.unwrap();
     let json: Value = serde_json::from_slice(&unchunked(&answer)).unwrap();
-    assert_eq!(statuses(&json["get"]), [200; VALUES]);
+    assert_eq!(json["get"].as_array().unwrap().len(), VALUES);
     for outcome in json["get"].as_array().unwrap() {
-        assert_eq!(outcome["value"].as_str().unwrap().len(), MIB);
+        let value = outcome["value"].as_str().unwrap_or_else(|| panic!("{outcome}"));
+        assert_eq!(value.len(), MIB);
     }
     assert_eq!(hits(&api).await, VALUES as f64);
 }
