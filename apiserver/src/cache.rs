@@ -1,4 +1,5 @@
-//! The cache as every HTTP dialect sees it: get, put and delete of one key, by a deadline.
+//! The cache as every HTTP dialect sees it: get, put and delete of one key or of many, by a
+//! deadline.
 //!
 //! Dialects translate; they have no behaviour of their own. Where an operation goes is decided by
 //! [`common::route`], what it does by the node.
@@ -10,7 +11,7 @@ use common::{
     entry::Version,
     error::Result,
     key::{GroupName, Key},
-    route::{Answered, Ask, Router, Write, version_of},
+    route::{Answered, Ask, Many, Router, Write, version_of},
     topology::Topology,
 };
 use futures_util::FutureExt;
@@ -52,13 +53,13 @@ pub(crate) struct Stored {
 
 /// One worker's way to the cluster.
 pub(crate) struct Cache {
-    router: Router,
+    router: Arc<Router>,
     request_timeout: Duration,
 }
 
 impl Cache {
     pub(crate) fn new(router: Router, request_timeout: Duration) -> Self {
-        Self { router, request_timeout }
+        Self { router: Arc::new(router), request_timeout }
     }
 
     /// The topology as of now.
@@ -97,8 +98,17 @@ impl Cache {
         self.call(Ask::delete(group, key, condition), started).await.map(drop)
     }
 
-    /// `started` is when the request's time began to run.
+    /// Operations of one request, about `count` of them, that are begun together.
+    pub(crate) fn many(&self, count: usize, started: Instant) -> Many {
+        Many::new(Arc::clone(&self.router), count, self.deadline(started))
+    }
+
+    /// When a request's time is over that began to run at `started`.
+    fn deadline(&self, started: Instant) -> Instant {
+        started + self.request_timeout
+    }
+
     fn call(&self, ask: Ask, started: Instant) -> impl Future<Output = Result<Answered>> {
-        self.router.call(ask, started + self.request_timeout)
+        self.router.call(ask, self.deadline(started))
     }
 }

@@ -3,6 +3,7 @@
 //! One file an endpoint. Every handler runs on the worker that owns its connection and uses that
 //! worker's links; there is no state between requests.
 
+mod batch;
 mod body;
 mod cache;
 mod conditional;
@@ -19,7 +20,7 @@ use axum::{
     Router,
     extract::{Request, State},
     response::Response,
-    routing::{any, get},
+    routing::{any, get, post},
 };
 use common::{
     error::{Code, Error},
@@ -81,10 +82,10 @@ impl App for Api {
         self,
         request: http::Request<Incoming>,
     ) -> impl Future<Output = Response<Payload>> + Send {
-        match cache::operation(request.method(), request.uri()) {
-            Some(operation) => {
+        match cache::asked(request.method(), request.uri()) {
+            Some(asked) => {
                 let (parts, body) = request.into_parts();
-                Either::Left(cache::respond(self, operation, parts, body))
+                Either::Left(cache::respond(self, asked, parts, body))
             }
             None => {
                 let response = Service::call(&mut self.0.router.clone(), request);
@@ -99,7 +100,8 @@ impl App for Api {
 
 fn router(worker: Arc<Worker>) -> Router {
     Router::new()
-        // What of it is offered is answered before anything is routed.
+        .route(target::BATCH_PATH, post(batch::run))
+        // What else of it is offered is answered before anything is routed.
         .route("/api/cache", any(method_not_allowed))
         .route("/api/cache/", any(method_not_allowed))
         .route("/api/cache/{*target}", any(method_not_allowed))

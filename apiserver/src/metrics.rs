@@ -14,9 +14,11 @@ pub(crate) enum Operation {
     Get,
     Set,
     Delete,
+    /// Many of the others, which are counted for themselves too.
+    Batch,
 }
 
-const OPERATIONS: [&str; 3] = ["get", "set", "delete"];
+const OPERATIONS: [&str; 4] = ["get", "set", "delete", "batch"];
 /// The class of a status, or that the client went away before there was one.
 const CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "canceled"];
 const CANCELED: usize = 4;
@@ -82,14 +84,24 @@ impl Metrics {
 
 /// One worker's counters.
 pub(crate) struct WorkerMetrics {
-    requests: [[Counter<u64, AtomicU64>; CLASSES.len()]; 3],
-    latency: [Histogram; 3],
+    requests: [[Counter<u64, AtomicU64>; CLASSES.len()]; OPERATIONS.len()],
+    latency: [Histogram; OPERATIONS.len()],
 }
 
 impl WorkerMetrics {
     /// A request has begun.
     pub(crate) fn begun(&self, operation: Operation) -> Request<'_> {
         Request { metrics: self, operation: operation as usize, class: CANCELED }
+    }
+
+    /// An operation of a batch was answered with that status.
+    pub(crate) fn answered(&self, operation: Operation, status: u16) {
+        self.requests[operation as usize][class(status)].inc();
+    }
+
+    /// Operations of a batch whose client went away before they were answered.
+    pub(crate) fn canceled(&self, operation: Operation, count: usize) {
+        self.requests[operation as usize][CANCELED].inc_by(count as u64);
     }
 }
 
@@ -105,9 +117,14 @@ pub(crate) struct Request<'a> {
 impl Request<'_> {
     /// It was answered with that HTTP status.
     pub(crate) fn done(mut self, status: impl Into<u16>, took: Duration) {
-        self.class = usize::from(status.into() / 100).clamp(2, 5) - 2;
+        self.class = class(status.into());
         self.metrics.latency[self.operation].observe(took.as_secs_f64());
     }
+}
+
+/// The class of a status; informational ones are none that an answer ends with.
+fn class(status: u16) -> usize {
+    usize::from(status / 100).clamp(2, 5) - 2
 }
 
 impl Drop for Request<'_> {

@@ -16,6 +16,7 @@ pub mod frame;
 mod queue;
 mod slab;
 mod task;
+mod waiter;
 pub mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -29,6 +30,9 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::topology::Epoch;
+
+pub use waiter::Inbox;
+use waiter::Waiter;
 
 /// Submissions on their way to a link's task; more are refused as [`Unsent::Full`].
 const SUBMISSIONS: usize = 4096;
@@ -143,7 +147,7 @@ pub enum Unsent {
 
 struct Submission {
     call: Call,
-    answer: oneshot::Sender<Answer>,
+    answer: Waiter,
 }
 
 /// A link to one node, used by one worker. Cheap to clone.
@@ -161,39 +165,36 @@ impl Link {
         Self { submissions }
     }
 
-    /// Does one operation. Always answers by the call's deadline (plus a tick).
-    pub async fn call(&self, call: Call) -> Answer {
-        match self.submit(call) {
-            Ok(submitted) => submitted.answer().await,
-            Err(why) => Answer::Unsent(why),
+    /// Does one operation. Always answers by the call's deadline (plus a tick). It is queued before
+    /// this returns, so the future holds no call and is a small one.
+    pub fn call(&self, call: Call) -> impl Future<Output = Answer> + use<> {
+        let (answer, answered) = oneshot::channel();
+        let queued = self.hand_over(call, Waiter::Alone(answer));
+        async move {
+            if let Err(why) = queued {
+                return Answer::Unsent(why);
+            }
+            // The task answers everything it takes; it goes without answering only with its runtime.
+            answered.await.unwrap_or(Answer::Lost { pending: true })
         }
     }
 
-    /// Queues one operation. Its answer is waited for afterwards: a future that holds no call is
-    /// a small one.
-    ///
-    /// # Errors
-    /// Why it will never leave.
-    pub fn submit(&self, call: Call) -> Result<Submitted, Unsent> {
-        let (answer, answered) = oneshot::channel();
+    /// Hands over one operation whose answer comes to `inbox`, under that number, as surely as that
+    /// of [`Link::call`]. Operations that are submitted without an await between them leave
+    /// together.
+    pub fn submit(&self, call: Call, inbox: &Inbox, number: usize) {
+        if let Err(why) = self.hand_over(call, inbox.waiter(number)) {
+            inbox.waiter(number).answer(Answer::Unsent(why));
+        }
+    }
+
+    fn hand_over(&self, call: Call, answer: Waiter) -> Result<(), Unsent> {
         match self.submissions.try_send(Submission { call, answer }) {
-            Ok(()) => Ok(Submitted(answered)),
+            Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Unsent::Full),
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 Err(Unsent::Unreachable("the link has ended".to_owned()))
             }
         }
-    }
-}
-
-/// An operation that a link has taken. Dropping it gives up the answer.
-#[derive(Debug)]
-pub struct Submitted(oneshot::Receiver<Answer>);
-
-impl Submitted {
-    /// Waits for the answer, at most until the call's deadline (plus a tick).
-    pub async fn answer(self) -> Answer {
-        // The task answers everything it takes; it goes without answering only with its runtime.
-        self.0.await.unwrap_or(Answer::Lost { pending: true })
     }
 }

@@ -11,6 +11,7 @@ mod ask;
 mod attempt;
 mod budget;
 mod foreign;
+mod many;
 mod member;
 mod metrics;
 mod probe;
@@ -31,9 +32,10 @@ use crate::{
 };
 
 pub use ask::{Ask, Write, version_of};
-use attempt::{As, Asked, Errand, Next, Tried};
+use attempt::{Asked, Errand, Manner, Next, Tried};
 pub use budget::RetryBudget;
 use foreign::Foreign;
+pub use many::{Done, Event, Large, Many};
 pub use member::{Handed, Member};
 pub use metrics::RouteMetrics;
 pub use probe::{Probed, probe_members};
@@ -148,54 +150,53 @@ impl Router {
     /// [`Code::Overloaded`] or [`Code::Timeout`] when none could be made to answer. After a
     /// timeout the outcome of a write is unknown.
     pub async fn call(&self, ask: Ask, deadline: Instant) -> Result<Answered> {
-        self.shared.budget.earned();
-        let mut request = ask.into_request();
-        // One that no frame can hold would break the stream for everybody's operations.
-        if request.value.len() > MAX_VALUE_BYTES {
-            let text = format!("the value is larger than {MAX_VALUE_BYTES} bytes");
-            return Err(Error::new(Code::TooLarge, text));
-        }
-        self.op_ids.name(&mut request);
+        let request = self.named(ask).map_err(|(_, error)| error)?;
         let wired = self.wired();
         let position = wired.topology.ring.position(&request.group, &request.key);
         let asked = Asked { request, position, deadline };
-        let Some(owner) = wired.reachable_owner(position) else {
-            return Box::pin(self.carefully(asked, None, wired)).await;
+        let Some(node) = wired.reachable_owner(position) else {
+            let mut errand = Errand::new(asked, None);
+            return Box::pin(async move { self.carry_out(&mut errand, wired).await }).await;
         };
         let started = Instant::now();
-        let plainly = As { stand_in: false, epoch: wired.topology.epoch, bulk: asked.is_bulky() };
-        let answer = match self.submit(&wired, owner, &asked, plainly, started) {
-            Ok(submitted) => submitted.answer().await,
-            Err(why) => Answer::Unsent(why),
-        };
-        match answer {
-            Answer::Reply(reply) if reply.code == v1::Code::Ok as i32 && !reply.use_bulk => {
-                wired.wires[owner].health.succeeded();
-                Ok(Answered { reply, wired, node: owner })
+        let manner =
+            Manner { stand_in: false, epoch: wired.topology.epoch, bulk: asked.is_bulky() };
+        match self.send(&wired, node, &asked, manner, started).await {
+            Answer::Reply(reply) if is_plain(&reply) => {
+                wired.wires[node].health.succeeded();
+                Ok(Answered { reply, wired, node })
             }
             answer => {
-                let tried = Some(Tried { node: owner, answer, started });
-                Box::pin(self.carefully(asked, tried, wired)).await
+                let tried = Tried { node, manner, started, answer };
+                let mut errand = Errand::new(asked, Some(tried));
+                Box::pin(async move { self.carry_out(&mut errand, wired).await }).await
             }
         }
     }
 
-    /// What becomes of a request whose owner can't be called, or has not simply done it. Apart
-    /// from [`Router::call`], whose future is one of every request and had better be small.
-    async fn carefully(
-        &self,
-        asked: Asked,
-        tried: Option<Tried>,
-        mut wired: Arc<Wired>,
-    ) -> Result<Answered> {
-        let deadline = asked.deadline;
-        let mut errand = Errand::new(asked, tried);
+    /// What is asked, with a name if it needs one; or why it can't be sent.
+    fn named(&self, ask: Ask) -> std::result::Result<Arc<v1::Request>, (Arc<v1::Request>, Error)> {
+        let mut request = ask.into_request();
+        if let Err(error) = fits_a_frame(&request) {
+            return Err((request, error));
+        }
+        self.shared.budget.earned();
+        self.op_ids.name(&mut request);
+        Ok(request)
+    }
+
+    /// Brings an errand to its end, by this topology to begin with. Apart from [`Router::call`],
+    /// whose future is one of every request and had better be small.
+    async fn carry_out(&self, errand: &mut Errand, mut wired: Arc<Wired>) -> Result<Answered> {
+        let deadline = errand.asked.deadline;
         let mut named = None;
         let mut moves = 0;
         loop {
+            let Asked { request, position, .. } = &mut errand.asked;
+            *position = wired.topology.ring.position(&request.group, &request.key);
             let routed = match named.take() {
-                Some(nodes) => self.in_turn(&wired, nodes, &mut errand).await?,
-                None => self.along_preference(&wired, &mut errand).await?,
+                Some(nodes) => self.in_turn(&wired, nodes, errand).await?,
+                None => self.along_preference(&wired, errand).await?,
             };
             let (moved, mover) = match routed {
                 Routed::Answered(reply, node) => return Ok(Answered { reply, wired, node }),
@@ -208,8 +209,6 @@ impl Router {
             self.shared.metrics.moved.inc();
             if moves == 1 && self.catch_up(&moved, deadline).await {
                 wired = self.wired();
-                let Asked { request, position, .. } = &mut errand.asked;
-                *position = wired.topology.ring.position(&request.group, &request.key);
                 continue;
             }
             if Instant::now() >= deadline {
@@ -264,14 +263,15 @@ impl Router {
 
     async fn along_preference(&self, wired: &Wired, errand: &mut Errand) -> Result<Routed> {
         let Some((owner, candidates)) = wired.candidates(errand.asked.position) else {
-            let text = "the cluster has no nodes, as far as this process knows";
-            return Err(Error::new(Code::NoNodes, text).retry_after(COME_AGAIN));
+            return Err(no_nodes());
         };
         let tries = 1 + self.shared.persistence.max_retries;
-        // What was tried already comes first, even if it has been ejected since.
-        let tried = errand.tried.as_ref().map(|tried| tried.node);
-        let others = candidates.filter(|&node| Some(node) != tried);
-        let asked = tried.into_iter().chain(others).take(tries).map(|node| (node, node != owner));
+        // A try that is over already counts as the first, whoever would be asked first by now.
+        let tried = errand.tried.as_ref().map(|tried| (tried.node, tried.manner.stand_in));
+        let others = candidates
+            .filter(|&node| tried.is_none_or(|(before, _)| node != before))
+            .map(|node| (node, node != owner));
+        let asked = tried.into_iter().chain(others).take(tries);
         self.in_turn(wired, asked, errand).await
     }
 
@@ -310,6 +310,25 @@ impl Router {
         counter.inc();
         granted
     }
+}
+
+/// A request that no frame can hold would break the stream for everybody's operations.
+fn fits_a_frame(request: &v1::Request) -> Result<()> {
+    if request.value.len() <= MAX_VALUE_BYTES {
+        return Ok(());
+    }
+    let text = format!("the value is larger than {MAX_VALUE_BYTES} bytes");
+    Err(Error::new(Code::TooLarge, text))
+}
+
+fn no_nodes() -> Error {
+    let text = "the cluster has no nodes, as far as this process knows";
+    Error::new(Code::NoNodes, text).retry_after(COME_AGAIN)
+}
+
+/// Whether it is all there is to say.
+fn is_plain(reply: &v1::Reply) -> bool {
+    reply.code == v1::Code::Ok as i32 && !reply.use_bulk
 }
 
 fn tell_back(id: &NodeId, away: Duration) {

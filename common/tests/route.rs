@@ -11,6 +11,8 @@ mod fake_node;
 mod fleet;
 #[path = "route/lanes.rs"]
 mod lanes;
+#[path = "route/many.rs"]
+mod many;
 #[path = "route/rings.rs"]
 mod rings;
 #[path = "route/writes.rs"]

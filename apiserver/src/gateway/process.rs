@@ -65,7 +65,7 @@ impl Process {
     }
 
     /// The largest value to read for a group. The node has the last word.
-    pub(crate) fn max_value(&self, group: &GroupName) -> usize {
+    pub(crate) fn max_value(&self, group: &str) -> usize {
         self.max_values.get(group).copied().unwrap_or(self.max_value)
     }
 

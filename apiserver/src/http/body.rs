@@ -17,23 +17,35 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 const DISCARD_BYTES: usize = 128 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 
-/// Reads a body of at most `limit` bytes.
-pub(super) async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes> {
-    let too_large = || {
-        let text = format!("the value is over the {limit} bytes that this group takes");
-        Error::new(Code::TooLarge, text)
-    };
+/// That a value is larger than its group takes.
+pub(super) fn too_large(limit: usize) -> Error {
+    let text = format!("the value is over the {limit} bytes that this group takes");
+    Error::new(Code::TooLarge, text)
+}
+
+/// Reads a value of at most `limit` bytes.
+pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes> {
+    read_or(headers, body, limit, too_large).await
+}
+
+/// Reads a body of at most `limit` bytes, or says by `too_large` that it has more.
+pub(super) async fn read_or(
+    headers: &HeaderMap,
+    mut body: Body,
+    limit: usize,
+    too_large: impl Fn(usize) -> Error,
+) -> Result<Bytes> {
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
         discard(headers, body);
-        return Err(too_large());
+        return Err(too_large(limit));
     }
     match timeout(BODY_TIME, collect(&mut body, limit)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => {
             // Whatever it expected, it has begun to send.
             drain(body);
-            Err(too_large())
+            Err(too_large(limit))
         }
         Ok(Err(error)) => {
             Err(Error::new(Code::InvalidRequest, "the body broke off").caused_by(error))

@@ -31,15 +31,33 @@ const STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
 /// The longest content type that is stored; nodes take as much.
 const MAX_CONTENT_TYPE_BYTES: usize = 256;
 
+/// What can be asked of a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked {
+    Get,
+    Set,
+    Delete,
+}
+
+impl From<Asked> for Operation {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::Get => Self::Get,
+            Asked::Set => Self::Set,
+            Asked::Delete => Self::Delete,
+        }
+    }
+}
+
 /// What is asked of a key, if the request is for one.
-pub(super) fn operation(method: &Method, uri: &Uri) -> Option<Operation> {
+pub(super) fn asked(method: &Method, uri: &Uri) -> Option<Asked> {
     if !target::is_key(uri.path()) {
         return None;
     }
     match *method {
-        Method::GET | Method::HEAD => Some(Operation::Get),
-        Method::PUT | Method::POST => Some(Operation::Set),
-        Method::DELETE => Some(Operation::Delete),
+        Method::GET | Method::HEAD => Some(Asked::Get),
+        Method::PUT | Method::POST => Some(Asked::Set),
+        Method::DELETE => Some(Asked::Delete),
         _ => None,
     }
 }
@@ -50,22 +68,22 @@ pub(super) fn operation(method: &Method, uri: &Uri) -> Option<Operation> {
 /// is called here, and this is no `async fn`, whose parameters are kept twice.
 pub(super) fn respond(
     api: Api,
-    operation: Operation,
+    asked: Asked,
     parts: Parts,
     body: Incoming,
 ) -> impl Future<Output = Response<Payload>> {
     async move {
         let worker = api.worker();
         let started = Instant::now();
-        let counted = worker.metrics.begun(operation);
-        let response = match operation {
-            Operation::Get => {
+        let counted = worker.metrics.begun(asked.into());
+        let response = match asked {
+            Asked::Get => {
                 body::discard(&parts.headers, body);
                 get(worker, &parts, started).await
             }
             // Seldom enough that all requests' futures need not have room for it.
-            Operation::Set => Box::pin(put(worker, &parts, Body::new(body))).await,
-            Operation::Delete => Box::pin(delete(worker, &parts, body, started)).await,
+            Asked::Set => Box::pin(put(worker, &parts, Body::new(body))).await,
+            Asked::Delete => Box::pin(delete(worker, &parts, body, started)).await,
         };
         let response = match response {
             Ok(response) => response,
@@ -153,7 +171,8 @@ async fn put(worker: &Worker, parts: &Parts, body: Body) -> Result<Response<Payl
             return Err(error);
         }
     };
-    write.value = body::read(&parts.headers, body, worker.process.max_value(&group)).await?;
+    write.value =
+        body::read(&parts.headers, body, worker.process.max_value(group.as_str())).await?;
     let stored = worker.cache.put(group, key, write, Instant::now()).await?;
     let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
     let mut response = empty(status);
@@ -179,7 +198,7 @@ fn announced(parts: &Parts) -> Result<(GroupName, Key, Write)> {
 
 /// Refuses what would be stored as something else than its sender means: a part of a value as the
 /// whole (RFC 9110, 14.5), or an encoded one without its encoding, which is not kept.
-fn whole_and_plain(headers: &HeaderMap) -> Result<()> {
+pub(super) fn whole_and_plain(headers: &HeaderMap) -> Result<()> {
     if headers.contains_key(header::CONTENT_RANGE) {
         let text = "a value is stored whole: send all of it, without Content-Range";
         return Err(Error::new(Code::InvalidRequest, text));
@@ -197,7 +216,11 @@ fn whole_and_plain(headers: &HeaderMap) -> Result<()> {
 
 /// The content type to keep with the value; empty for the default one.
 fn stored_type(headers: &HeaderMap) -> Result<String> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(String::new()) };
+    headers.get(header::CONTENT_TYPE).map_or(Ok(String::new()), kept_type)
+}
+
+/// The same of one that is there.
+pub(super) fn kept_type(value: &HeaderValue) -> Result<String> {
     if value == DEFAULT_TYPE {
         return Ok(String::new());
     }
@@ -229,7 +252,7 @@ async fn delete(
 mod tests {
     use super::*;
 
-    fn size_of_future<F>(_: fn(Api, Operation, Parts, Incoming) -> F) -> usize {
+    fn size_of_future<F>(_: fn(Api, Asked, Parts, Incoming) -> F) -> usize {
         size_of::<F>()
     }
 

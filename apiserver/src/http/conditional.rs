@@ -13,12 +13,19 @@ use proto::v1::Condition;
 /// The ETag of a version.
 pub(crate) fn etag(version: Version) -> HeaderValue {
     let mut text = [b'"'; 34];
-    for (pair, byte) in text[1..33].chunks_exact_mut(2).zip(version.to_bytes()) {
+    text[1..33].copy_from_slice(&opaque(version));
+    // Quotes and hexadecimal digits are always a valid header value.
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// What stands between the quotes of an ETag.
+pub(crate) fn opaque(version: Version) -> [u8; 32] {
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(version.to_bytes()) {
         pair[0] = HEX[usize::from(byte >> 4)];
         pair[1] = HEX[usize::from(byte & 15)];
     }
-    // Quotes and hexadecimal digits are always a valid header value.
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+    text
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -44,18 +51,28 @@ pub(crate) fn must_match(headers: &HeaderMap, version: Version) -> Result<()> {
 
 /// The condition a write carries, if any.
 pub(crate) fn of_write(headers: &HeaderMap) -> Result<Option<Condition>> {
-    let mut condition = Condition::default();
-    if headers.contains_key(header::IF_NONE_MATCH) {
+    let if_absent = headers.contains_key(header::IF_NONE_MATCH);
+    if if_absent {
         let mut tags = tags(headers, &header::IF_NONE_MATCH).peekable();
         // A condition that can't be read is no reason to write without one.
         if tags.peek().is_none() || tags.any(|tag| tag != "*") {
             let text = "If-None-Match of a write takes only *, which means: absent from the cache";
             return Err(Error::new(Code::InvalidRequest, text));
         }
-        condition.if_absent = true;
     }
-    if headers.contains_key(header::IF_MATCH) {
-        let tags: Vec<&str> = tags(headers, &header::IF_MATCH).collect();
+    let if_match = headers.contains_key(header::IF_MATCH);
+    condition(if_absent, if_match.then(|| tags(headers, &header::IF_MATCH).collect()))
+}
+
+/// The condition of a write that says in words of its own what the headers say: `if_match` is a
+/// list of ETags, or `*`.
+pub(crate) fn of_fields(if_absent: bool, if_match: Option<&str>) -> Result<Option<Condition>> {
+    condition(if_absent, if_match.map(|list| tags_in(list).collect()))
+}
+
+fn condition(if_absent: bool, if_match: Option<Vec<&str>>) -> Result<Option<Condition>> {
+    let mut condition = Condition { if_absent, ..Condition::default() };
+    if let Some(tags) = if_match {
         condition.if_present = tags.contains(&"*");
         // Weak and foreign tags match nothing.
         let versions = tags.into_iter().filter_map(parse);
@@ -70,7 +87,11 @@ pub(crate) fn of_write(headers: &HeaderMap) -> Result<Option<Condition>> {
 
 fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|tag| !tag.is_empty())
+    values.flat_map(tags_in)
+}
+
+fn tags_in(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|tag| !tag.is_empty())
 }
 
 fn parse(tag: &str) -> Option<Version> {

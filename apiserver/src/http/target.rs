@@ -13,6 +13,8 @@ use percent_encoding::percent_decode_str;
 
 /// The query form's path; the path form's goes on with a slash, the group and the key.
 const QUERY_PATH: &str = "/api/cache";
+/// Where batches go: no group of that name without a key.
+pub(crate) const BATCH_PATH: &str = "/api/cache/batch";
 /// What comes before the group in the path form.
 pub(crate) const CACHE_PATH: &str = "/api/cache/";
 
@@ -29,7 +31,7 @@ pub(crate) struct Target {
 
 /// Whether a path is one of keys, in either form.
 pub(crate) fn is_key(path: &str) -> bool {
-    path == QUERY_PATH || path.starts_with(CACHE_PATH)
+    path == QUERY_PATH || (path.starts_with(CACHE_PATH) && path != BATCH_PATH)
 }
 
 /// Refuses a request target that is too long.
@@ -133,9 +135,13 @@ fn decode(text: &str, name: &str) -> Result<String> {
 
 fn parse_ttl(ttl: Option<&str>) -> Result<Option<std::time::Duration>> {
     let Some(text) = ttl else { return Ok(None) };
-    let text = form_decode(text, "ttl")?;
-    match humantime::parse_duration(&text) {
-        Ok(ttl) if !ttl.is_zero() => Ok(Some(ttl)),
+    ttl_of(&form_decode(text, "ttl")?).map(Some)
+}
+
+/// A time to live in words.
+pub(super) fn ttl_of(text: &str) -> Result<std::time::Duration> {
+    match humantime::parse_duration(text) {
+        Ok(ttl) if !ttl.is_zero() => Ok(ttl),
         _ => {
             let how = "give a time above zero with its unit, such as 30s or 1h";
             Err(invalid(format!("ttl is {text:?}; {how}")))

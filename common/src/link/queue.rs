@@ -6,9 +6,9 @@
 use std::{collections::VecDeque, time::Duration};
 
 use proto::v1;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
-use super::{Answer, Call, Submission, Unsent};
+use super::{Answer, Call, Submission, Unsent, waiter::Waiter};
 
 /// Operations waiting to leave, at most; the bound on a link whose peer does not read.
 const MAX_QUEUED: usize = 4096;
@@ -24,25 +24,25 @@ const JOIN_SLACK: Duration = Duration::from_millis(20);
 
 /// Everyone who gets the answer of one operation.
 pub(super) struct Waiters {
-    first: oneshot::Sender<Answer>,
-    joined: Vec<oneshot::Sender<Answer>>,
+    first: Waiter,
+    joined: Vec<Waiter>,
 }
 
 impl Waiters {
-    pub(super) fn new(first: oneshot::Sender<Answer>) -> Self {
+    pub(super) fn new(first: Waiter) -> Self {
         Self { first, joined: Vec::new() }
     }
 
     /// Answers them all. A caller that has left does not mind.
     pub(super) fn answer(self, answer: Answer) {
         for waiter in self.joined {
-            let _ = waiter.send(answer.clone());
+            waiter.answer(answer.clone());
         }
-        let _ = self.first.send(answer);
+        self.first.answer(answer);
     }
 
     pub(super) fn nobody_waits(&self) -> bool {
-        self.first.is_closed() && self.joined.iter().all(oneshot::Sender::is_closed)
+        self.first.has_left() && self.joined.iter().all(Waiter::has_left)
     }
 }
 
@@ -89,7 +89,7 @@ impl Queue {
         }
         let size = call.request.value.len();
         if self.waiting.len() >= MAX_QUEUED || self.bytes + size > MAX_QUEUED_BYTES {
-            let _ = answer.send(Answer::Unsent(Unsent::Full));
+            answer.answer(Answer::Unsent(Unsent::Full));
             return;
         }
         self.bytes += size;
@@ -148,6 +148,8 @@ fn same_read(a: &Call, b: &Call) -> bool {
 mod tests {
     use std::time::Duration;
 
+    use tokio::sync::oneshot;
+
     use super::*;
     use crate::topology::Epoch;
 
@@ -164,7 +166,7 @@ mod tests {
             try_deadline: now + Duration::from_secs(1),
             deadline: now + Duration::from_secs(2),
         };
-        (Submission { call, answer }, answered)
+        (Submission { call, answer: Waiter::Alone(answer) }, answered)
     }
 
     #[test]

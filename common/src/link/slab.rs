@@ -125,10 +125,11 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::link::waiter::Waiter;
 
     fn outstanding(deadline: Instant) -> (Outstanding, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
-        let waiters = Waiters::new(answer);
+        let waiters = Waiters::new(Waiter::Alone(answer));
         let request_deadline = deadline + Duration::from_secs(1);
         (Outstanding { waiters, deadline, request_deadline, pending: false }, answered)
     }

@@ -9,7 +9,7 @@ use super::{COME_AGAIN, Router, Shared, wired::Wired};
 use crate::{
     discovery::NodeId,
     error::{Code, Error, Result},
-    link::{Answer, Call, Submitted, Unsent, frame},
+    link::{Answer, Call, Unsent, frame},
     topology::Epoch,
 };
 
@@ -40,17 +40,18 @@ enum Judged {
 
 /// In which way a node is asked.
 #[derive(Clone, Copy)]
-pub(super) struct As {
+pub(super) struct Manner {
     pub(super) stand_in: bool,
     pub(super) epoch: Epoch,
     pub(super) bulk: bool,
 }
 
-/// A first try, made before anything could go wrong.
+/// A try and its answer.
 pub(super) struct Tried {
     pub(super) node: usize,
-    pub(super) answer: Answer,
+    pub(super) manner: Manner,
     pub(super) started: Instant,
+    pub(super) answer: Answer,
 }
 
 /// What is asked.
@@ -76,13 +77,18 @@ pub(super) struct Errand {
     pub(super) epoch: Option<Epoch>,
     /// Set once a try may have applied the write: later refusals must not deny that.
     pub(super) unknown: Option<Error>,
-    /// What came of asking the owner, if that was done already.
+    /// A first try whose answer is there, before the nodes are asked in turn.
     pub(super) tried: Option<Tried>,
 }
 
 impl Errand {
     pub(super) fn new(asked: Asked, tried: Option<Tried>) -> Self {
         Self { asked, stand_in: false, epoch: None, unknown: None, tried }
+    }
+
+    fn manner(&self, wired: &Wired) -> Manner {
+        let epoch = self.epoch.unwrap_or(wired.topology.epoch);
+        Manner { stand_in: self.stand_in, epoch, bulk: self.asked.is_bulky() }
     }
 
     /// What a last answer is worth after an earlier try whose fate is unknown: an error from
@@ -105,18 +111,15 @@ impl Router {
     /// Asks one node once, or twice if the value turns out to be large.
     pub(super) async fn try_node(&self, wired: &Wired, node: usize, errand: &mut Errand) -> Next {
         let is_read = errand.asked.request.verb() == v1::Verb::Get;
-        let mut bulk = errand.asked.is_bulky();
-        let Tried { mut answer, started, .. } = match errand.tried.take() {
+        let Tried { started, manner, mut answer, .. } = match errand.tried.take() {
             Some(tried) => tried,
-            None => {
-                let started = Instant::now();
-                let answer = self.send(wired, node, errand, bulk, started).await;
-                Tried { node, answer, started }
-            }
+            None => self.first_answer(wired, node, errand).await,
         };
+        let mut bulk = manner.bulk;
         if is_read && matches!(&answer, Answer::Reply(reply) if reply.use_bulk) {
             bulk = true;
-            answer = self.send(wired, node, errand, bulk, Instant::now()).await;
+            let manner = Manner { bulk, ..manner };
+            answer = self.send(wired, node, &errand.asked, manner, Instant::now()).await;
         }
         let lane = if bulk { Lane::Bulk } else { Lane::Small };
         judge_health(&self.shared, wired, node, &answer, lane, started);
@@ -137,43 +140,34 @@ impl Router {
         }
     }
 
-    async fn send(
-        &self,
-        wired: &Wired,
-        node: usize,
-        errand: &Errand,
-        bulk: bool,
-        started: Instant,
-    ) -> Answer {
-        let epoch = errand.epoch.unwrap_or(wired.topology.epoch);
-        let as_what = As { stand_in: errand.stand_in, epoch, bulk };
-        match self.submit(wired, node, &errand.asked, as_what, started) {
-            Ok(submitted) => submitted.answer().await,
-            Err(why) => Answer::Unsent(why),
-        }
+    async fn first_answer(&self, wired: &Wired, node: usize, errand: &Errand) -> Tried {
+        let (started, manner) = (Instant::now(), errand.manner(wired));
+        let answer = self.send(wired, node, &errand.asked, manner, started).await;
+        Tried { node, manner, started, answer }
     }
 
-    /// Hands an operation to the link to a node.
-    pub(super) fn submit(
+    pub(super) fn send(
         &self,
         wired: &Wired,
         node: usize,
         asked: &Asked,
-        as_what: As,
+        manner: Manner,
         started: Instant,
-    ) -> std::result::Result<Submitted, Unsent> {
-        let As { stand_in, epoch, bulk } = as_what;
-        let wire = &wired.wires[node];
-        let link = if bulk { wire.bulk() } else { wire.small() };
-        link.submit(Call {
+    ) -> impl Future<Output = Answer> + use<> {
+        wired.wires[node].link(manner.bulk).call(self.try_of(asked, manner, started))
+    }
+
+    /// What is asked, as one try of it goes over a link.
+    pub(super) fn try_of(&self, asked: &Asked, manner: Manner, started: Instant) -> Call {
+        Call {
             request: Arc::clone(&asked.request),
-            stand_in,
+            stand_in: manner.stand_in,
             other: None,
-            epoch,
+            epoch: manner.epoch,
             position: asked.position,
-            try_deadline: (started + self.try_timeout(bulk)).min(asked.deadline),
+            try_deadline: (started + self.try_timeout(manner.bulk)).min(asked.deadline),
             deadline: asked.deadline,
-        })
+        }
     }
 
     fn try_timeout(&self, bulk: bool) -> Duration {

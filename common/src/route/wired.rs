@@ -37,6 +37,10 @@ impl Wire {
         &self.links.small
     }
 
+    pub(super) fn link(&self, bulk: bool) -> &Link {
+        if bulk { self.bulk() } else { self.small() }
+    }
+
     /// The link for large values, made when the first one comes.
     pub(super) fn bulk(&self) -> &Link {
         let Links { bulk, peer, identity, runtime, .. } = &*self.links;

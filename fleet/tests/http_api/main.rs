@@ -5,6 +5,7 @@
 
 #[path = "../support/api.rs"]
 mod api;
+mod batch;
 mod cluster;
 mod concurrency;
 mod conditions;
