@@ -4,7 +4,7 @@ use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use fleet::bench::peers::{
-    Place, Results, Scene, judge, measure_entries, measure_scene, scenes, write_documents,
+    Judged, Place, Results, Scene, judge, measure_entries, measure_scene, scenes, write_documents,
 };
 
 /// What the scene of memory per entry is called on the command line.
@@ -53,18 +53,17 @@ async fn peers(flags: &Flags) -> Result<bool, Box<dyn Error>> {
     let all = scenes(Duration::from_secs(flags.seconds));
     let results =
         if flags.render { Results::read(&flags.results)? } else { measured(flags, &all).await? };
-    let judged = judge(&results);
-    for line in judged.iter().filter(|line| flags.only.is_empty() || line.figure.is_some()) {
-        println!("{line}");
-    }
+    // Of a run that was asked for a part only, only that part is judged.
+    let mut judged = judge(&results);
+    judged.retain(|line| flags.only.is_empty() || line.figure.is_some());
+    judged.iter().for_each(|line| println!("{line}"));
     if results.is_complete(&all) {
         write_documents(&flags.docs, &results, &all)?;
         println!("written: {}", flags.docs.join("performance.md").display());
     } else {
         println!("not every scene was measured: no document is written");
     }
-    let counted = judged.iter().filter(|line| flags.only.is_empty() || line.figure.is_some());
-    Ok(counted.fold(true, |reached, line| reached && line.is_reached()))
+    Ok(judged.iter().all(Judged::is_reached))
 }
 
 /// Measures what was asked for, and keeps it scene by scene.

@@ -122,7 +122,7 @@ pub(super) mod tests {
     /// A round with a total of that many microseconds.
     pub(crate) fn round(total_us: f64) -> Round {
         Round {
-            rate: 1e6 / total_us,
+            rate: (1e6 / total_us).round(),
             p50: Duration::from_micros(100),
             p99: Duration::from_secs_f64(total_us * 1e-6 * 50.0),
             front_us: total_us * 0.75,
