@@ -15,8 +15,10 @@ const FIGURES_WIDTH: f64 = 150.0;
 const BAR_HEIGHT: f64 = 24.0;
 const BAR_STEP: f64 = 38.0;
 const LINES_HEIGHT: f64 = 320.0;
-/// How many levels are marked beside the lines.
-const LEVELS: usize = 4;
+/// How many levels are marked beside the lines, about.
+const LEVELS: f64 = 5.0;
+/// How far the first and the last point are from the ends of the levels.
+const INSET: f64 = 36.0;
 const FRONT: &str = "#1f6feb";
 const BEHIND: &str = "#9ec5fe";
 const COLOURS: [&str; 2] = ["#6b7280", "#1f6feb"];
@@ -82,12 +84,14 @@ pub(super) fn lines(title: &str, shown: &[Line]) -> String {
     let (left, right) = (MARGIN + 40.0, WIDTH - MARGIN - FIGURES_WIDTH);
     let (top, bottom) = (TITLE_HEIGHT, LINES_HEIGHT - MARGIN - 20.0);
     let across = |nodes: usize| {
-        left + (log(nodes) - first) / (last - first).max(f64::MIN_POSITIVE) * (right - left)
+        let share = (log(nodes) - first) / (last - first).max(f64::MIN_POSITIVE);
+        left + INSET + share * (right - left - 2.0 * INSET)
     };
     let up = |figure: f64| bottom - figure / most * (bottom - top);
     let mut svg = Svg::new(title, LINES_HEIGHT);
-    for level in 0..=LEVELS {
-        let figure = most * level as f64 / LEVELS as f64;
+    let step = round_step(most / LEVELS);
+    for level in 0..=(most / step) as usize {
+        let figure = step * level as f64;
         svg.line((left, up(figure)), (right, up(figure)), FAINT, 1.0);
         svg.text(left - 8.0, up(figure) + 5.0, "end", &format!("{figure:.0}"));
     }
@@ -107,10 +111,20 @@ pub(super) fn lines(title: &str, shown: &[Line]) -> String {
             svg.text(x, y - 10.0, "middle", &format!("{figure:.1}"));
         }
         if let Some(&(x, y)) = at.last() {
-            svg.text(x + 24.0, y + 5.0, "start", &line.name);
+            svg.text(x + INSET, y + 5.0, "start", &line.name);
         }
     }
     svg.end()
+}
+
+/// The next of 1, 2, 5, 10, 20, … that is not less.
+fn round_step(least: f64) -> f64 {
+    let power = 10_f64.powf(least.max(1.0).log10().floor());
+    [1.0, 2.0, 5.0]
+        .map(|step| step * power)
+        .into_iter()
+        .find(|&s| s >= least)
+        .unwrap_or(10.0 * power)
 }
 
 /// A drawing in the making.
@@ -210,6 +224,8 @@ mod tests {
         for text in ["3 nodes", "10 nodes", "30 nodes", "one", "two", "20.5"] {
             assert!(svg.contains(&format!(">{text}<")), "{text}");
         }
+        assert!(svg.contains(">5<") && svg.contains(">20<") && !svg.contains(">25<"), "levels");
+        assert_eq!([0.1, 1.5, 4.6, 5.1, 61.0].map(round_step), [1.0, 2.0, 5.0, 10.0, 100.0]);
         assert_drawn(&lines("nothing", &[]));
         assert_drawn(&lines("one", &[Line { name: "x".into(), points: vec![(3, 1.0)] }]));
     }
