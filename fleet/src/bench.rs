@@ -33,8 +33,8 @@ use wrk::Script;
 
 /// How often memory is looked at during a round.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How much of the machine others may use during a round that counts.
-const MAX_OTHERS: f64 = 0.05;
+/// The share of the machine that others may use during a round that counts.
+pub const MAX_OTHERS: f64 = 0.05;
 /// So many bytes an answer may be shorter than when all were looked at: heads hold ages.
 const HEAD_DRIFT: f64 = 16.0;
 
@@ -134,11 +134,15 @@ impl Load {
     }
 }
 
-/// Measures one round.
+/// Measures one round. It has a flaw if others use more than `max_others` of the machine.
 ///
 /// # Errors
 /// [`BenchError`] when the load generator or `/proc` does not play along.
-pub async fn measure(subject: &dyn Subject, load: &Load) -> Result<Measured, BenchError> {
+pub async fn measure(
+    subject: &dyn Subject,
+    load: &Load,
+    max_others: f64,
+) -> Result<Measured, BenchError> {
     let (front, back) = subject.processes();
     let ours = [&front[..], &back, &[std::process::id()]].concat();
     let before = (cpu::used(&front)?, cpu::used(&back)?, Census::take()?);
@@ -156,7 +160,7 @@ pub async fn measure(subject: &dyn Subject, load: &Load) -> Result<Measured, Ben
         errors: run.errors,
     };
     let others = after.2.others_since(&before.2, &ours);
-    Ok(Measured { round, flaws: flaws(&run, load.weight, &others) })
+    Ok(Measured { round, flaws: flaws(&run, load.weight, &others, max_others) })
 }
 
 /// Lets wrk run, and looks at the memory meanwhile: of the front, and of a process behind it.
@@ -183,7 +187,7 @@ async fn drive(
 }
 
 /// Why a run does not count, in words.
-fn flaws(run: &WrkRun, weight: f64, others: &Others) -> Vec<String> {
+fn flaws(run: &WrkRun, weight: f64, others: &Others, max_others: f64) -> Vec<String> {
     let mut flaws = Vec::new();
     if run.requests == 0 || run.errors > 0 {
         flaws.push(format!("{} errors, {} answers", run.errors, run.requests));
@@ -194,7 +198,7 @@ fn flaws(run: &WrkRun, weight: f64, others: &Others) -> Vec<String> {
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = others.used.as_secs_f64() / (run.duration.as_secs_f64() * cores as f64);
-    if share > MAX_OTHERS {
+    if share > max_others {
         flaws.push(format!("others used {:.0} % of the machine: {others}", share * 100.0));
     }
     flaws

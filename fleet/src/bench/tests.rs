@@ -30,16 +30,16 @@ fn run(errors: u64, bytes: u64) -> WrkRun {
 #[test]
 fn errors_short_answers_and_neighbours_are_flaws() {
     let (idle, cores) = (Others::default(), std::thread::available_parallelism().unwrap());
-    assert!(flaws(&run(0, 120_000), 1_200.0, &idle).is_empty());
-    assert!(flaws(&run(0, 119_000), 1_200.0, &idle).is_empty(), "a shorter age");
+    assert!(flaws(&run(0, 120_000), 1_200.0, &idle, MAX_OTHERS).is_empty());
+    assert!(flaws(&run(0, 119_000), 1_200.0, &idle, MAX_OTHERS).is_empty(), "a shorter age");
     for (run, what) in [(run(1, 120_000), "1 errors"), (run(0, 118_000), "1180 bytes")] {
-        let found = flaws(&run, 1_200.0, &idle);
+        let found = flaws(&run, 1_200.0, &idle, MAX_OTHERS);
         assert!(found.len() == 1 && found[0].contains(what), "{found:?}");
     }
     let using = |used| Others { used, ..Others::default() };
     let quiet = using(Duration::from_millis(100));
-    assert!(flaws(&run(0, 120_000), 1_200.0, &quiet).is_empty());
+    assert!(flaws(&run(0, 120_000), 1_200.0, &quiet, MAX_OTHERS).is_empty());
     let busy = using(Duration::from_secs(1) * cores.get() as u32);
-    let found = flaws(&run(0, 120_000), 1_200.0, &busy);
+    let found = flaws(&run(0, 120_000), 1_200.0, &busy, MAX_OTHERS);
     assert!(found.len() == 1 && found[0].contains("10 % of the machine"), "{found:?}");
 }

@@ -4,7 +4,8 @@ use std::{env, error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use fleet::bench::{
-    Bare, Load, Ringway, Round, Subject, Workload, bare, measure, median, systems::Settings,
+    Bare, Load, MAX_OTHERS, Ringway, Round, Subject, Workload, bare, measure, median,
+    systems::Settings,
 };
 
 /// What a request may cost at most, in requests of the bare responder.
@@ -78,7 +79,7 @@ async fn compare(flags: &Flags) -> Result<bool, Box<dyn Error>> {
     for _ in 0..flags.rounds {
         for (((name, subject), load), rounds) in subjects.iter().zip(&loads).zip(&mut rounds) {
             let load = load.as_ref().ok_or("no way to read")?;
-            let measured = measure(*subject, load).await?;
+            let measured = measure(*subject, load, MAX_OTHERS).await?;
             println!("{name:<10} {}", measured.round);
             for flaw in &measured.flaws {
                 println!("{:<10} beware: {flaw}", "");

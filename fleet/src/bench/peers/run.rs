@@ -42,11 +42,16 @@ struct Actor {
     rounds: Vec<Round>,
 }
 
-/// Measures so many rounds of every system of a scene, in turns.
+/// Measures so many rounds of every system of a scene, in turns. Those during which others use more
+/// than `max_others` of the machine do not count.
 ///
 /// # Errors
 /// [`PeersError`]
-pub async fn measure_scene(scene: &Scene, rounds: usize) -> Result<SceneResult, PeersError> {
+pub async fn measure_scene(
+    scene: &Scene,
+    rounds: usize,
+    max_others: f64,
+) -> Result<SceneResult, PeersError> {
     let mut actors = Vec::new();
     for &cast in &scene.cast {
         actors.push(actor(scene, cast).await?);
@@ -60,8 +65,8 @@ pub async fn measure_scene(scene: &Scene, rounds: usize) -> Result<SceneResult, 
     for _ in 0..rounds {
         for actor in &mut actors {
             let Some(load) = &actor.load else { continue };
-            let round = counting_round(actor.cast, actor.subject.as_ref(), load).await?;
-            actor.rounds.push(round);
+            let subject = actor.subject.as_ref();
+            actor.rounds.push(counting_round(actor.cast, subject, load, max_others).await?);
         }
     }
     if let (Some(before), Some(after)) = (before, cold_counts(scene, gateway).await?) {
@@ -111,10 +116,11 @@ async fn counting_round(
     cast: Cast,
     subject: &dyn Subject,
     load: &Load,
+    max_others: f64,
 ) -> Result<Round, PeersError> {
     let mut flaws = String::new();
     for _ in 0..ROUND_TRIES {
-        let measured = measure(subject, load).await;
+        let measured = measure(subject, load, max_others).await;
         let measured = measured.map_err(|error| PeersError::Measure(cast, error))?;
         println!("{:<24} {}", cast.to_string(), measured.round);
         if measured.flaws.is_empty() {
