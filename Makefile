@@ -1,11 +1,11 @@
 # The recipes that people and CI run. `make help` lists them.
 
 CARGO ?= cargo
-# Where tools/fetch-debian puts etcd and wrk, and where the tests look for them first.
+# Where tools/fetch-debian puts etcd, wrk and the peers, and where tests and benches look first.
 export RINGWAY_TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run test tools build lint doc bench bench-ring faults soak clean toolchain
+.PHONY: help run test tools build lint doc bench bench-ring bench-peers faults soak clean toolchain
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,11 @@ doc: toolchain ## the API documentation, in target/doc
 bench: tools bench-ring ## the ring bench, and what a request costs beside a bare responder
 	$(CARGO) build --release --workspace --bins
 	target/release/load
+
+bench-peers: toolchain ## beside nginx with memcached and webdis with redis; rewrites docs/performance.md (ARGS="--only zipf")
+	tools/fetch-debian etcd etcdctl wrk nginx memcached redis-server webdis
+	$(CARGO) build --release --workspace --bins
+	target/release/peers $(ARGS)
 
 bench-ring: toolchain ## lookup, rebuild and spread of the ring alone
 	$(CARGO) bench -p ringway-common --bench ring

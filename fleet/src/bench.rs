@@ -1,34 +1,45 @@
 //! Load benches: what a request costs, as a ratio to a peer measured in the same run.
 //!
 //! CPU time per request is read off `/proc`, because it holds on a noisy machine where requests
-//! per second do not. Only real processes are measured, driven by wrk from outside.
+//! per second do not. Only real processes are measured, driven by wrk from outside. A round with
+//! errors, with short answers or beside a busy neighbour has [flaws](Measured::flaws): it is for
+//! the caller to repeat it.
 
+mod ask;
 pub mod bare;
 pub mod cpu;
-mod systems;
+mod others;
+pub mod peers;
+mod plan;
+mod resident;
+mod sweep;
+pub mod systems;
 mod wrk;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
+use serde::{Deserialize, Serialize};
+use tokio::time::{MissedTickBehavior, interval};
+
+pub use ask::{Ask, Dialect, Expect};
 pub use cpu::CpuError;
-pub use systems::{Bare, Ringway, SystemError};
+pub use plan::{Op, Plan, Spread, Workload, key_name, value_of};
+pub use sweep::SweepError;
+pub use systems::{Bare, Nginx, Ringway, SystemError, Webdis};
 pub use wrk::{WrkError, WrkRun};
 
-/// What is asked of a system, and how.
-#[derive(Debug, Clone)]
-pub struct Workload {
-    /// Connections open at a time.
-    pub connections: usize,
-    /// How long one round takes.
-    pub duration: Duration,
-    /// Keys, asked for uniformly.
-    pub keys: usize,
-    /// Bytes of each value.
-    pub value_bytes: usize,
-}
+use others::{Census, Others};
+use wrk::Script;
+
+/// How often memory is looked at during a round.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The share of the machine that others may use during a round that counts.
+pub const MAX_OTHERS: f64 = 0.05;
+/// So many bytes an answer may be shorter than when all were looked at: heads hold ages.
+const HEAD_DRIFT: f64 = 16.0;
 
 /// What one round measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Round {
     /// Requests answered per second.
     pub rate: f64,
@@ -40,6 +51,10 @@ pub struct Round {
     pub front_us: f64,
     /// The same of the second group (the nodes).
     pub back_us: f64,
+    /// Resident bytes of the first group together, at most.
+    pub front_bytes: u64,
+    /// Resident bytes of a process of the second group, on average, at most.
+    pub back_bytes: u64,
     /// Answers that were not 200, or not answers at all.
     pub errors: u64,
 }
@@ -52,16 +67,16 @@ impl Round {
 }
 
 /// A system that can be measured.
-pub trait Subject {
+pub trait Subject: fmt::Debug {
     /// Where it answers.
     fn address(&self) -> SocketAddr;
     /// The process ids of its front and of what is behind it.
     fn processes(&self) -> (Vec<u32>, Vec<u32>);
-    /// The path of a key.
-    fn path(&self, key: &str) -> String;
+    /// How it is spoken to.
+    fn dialect(&self) -> Dialect;
 }
 
-/// Why a round does not count.
+/// Why a round could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The load generator failed.
@@ -70,35 +85,126 @@ pub enum BenchError {
     /// The CPU time can't be read.
     #[error(transparent)]
     Cpu(#[from] CpuError),
+    /// A request was not answered as it should be, before any load.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+    /// No place for files, or no `/proc`.
+    #[error("measuring: {0}")]
+    System(#[from] io::Error),
 }
 
-/// Measures one round.
+/// A workload in the words of one system, with what its answers weigh.
+#[derive(Debug)]
+pub struct Load {
+    work: Workload,
+    script: Script,
+    /// Bytes of an answer, on average.
+    weight: f64,
+}
+
+/// A round, and what is wrong with it.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// The figures.
+    pub round: Round,
+    /// Why it does not count; empty if it does.
+    pub flaws: Vec<String>,
+}
+
+impl Load {
+    /// Writes the requests down, sends each of them once and looks at the answers. `None` when the
+    /// system can't do what the workload asks for.
+    ///
+    /// # Errors
+    /// [`BenchError`], first of all when an answer is wrong.
+    pub async fn prepare(
+        subject: &dyn Subject,
+        work: &Workload,
+    ) -> Result<Option<Self>, BenchError> {
+        let Some(plan) = Plan::of(work, subject.dialect()) else { return Ok(None) };
+        let weights = match sweep::sweep(subject.address(), &plan.asks).await {
+            Err(error) if error.is_unknown_route() && work.keys_per_request() > 1 => {
+                return Ok(None);
+            }
+            done => done?,
+        };
+        let sum: usize = plan.trace.iter().map(|&at| weights[at]).sum();
+        let weight = sum as f64 / plan.trace.len().max(1) as f64;
+        Ok(Some(Self { work: work.clone(), script: Script::write(&plan)?, weight }))
+    }
+}
+
+/// Measures one round. It has a flaw if others use more than `max_others` of the machine.
 ///
 /// # Errors
 /// [`BenchError`] when the load generator or `/proc` does not play along.
-pub async fn measure(subject: &impl Subject, work: &Workload) -> Result<Round, BenchError> {
+pub async fn measure(
+    subject: &dyn Subject,
+    load: &Load,
+    max_others: f64,
+) -> Result<Measured, BenchError> {
     let (front, back) = subject.processes();
-    let paths: Vec<String> = (0..work.keys).map(|key| subject.path(&key_name(key))).collect();
-    let before = (cpu::used(&front)?, cpu::used(&back)?);
-    let run = wrk::run(subject.address(), &paths, work).await?;
-    let after = (cpu::used(&front)?, cpu::used(&back)?);
+    let ours = [&front[..], &back, &[std::process::id()]].concat();
+    let before = (cpu::used(&front)?, cpu::used(&back)?, Census::take()?);
+    let (run, peak) = drive(subject.address(), load, &front, &back).await?;
+    let after = (cpu::used(&front)?, cpu::used(&back)?, Census::take()?);
     let per_request = |used: Duration| used.as_secs_f64() * 1e6 / run.requests.max(1) as f64;
-    Ok(Round {
+    let round = Round {
         rate: run.requests as f64 / run.duration.as_secs_f64(),
         p50: run.p50,
         p99: run.p99,
         front_us: per_request(after.0.saturating_sub(before.0)),
         back_us: per_request(after.1.saturating_sub(before.1)),
+        front_bytes: peak.0,
+        back_bytes: peak.1,
         errors: run.errors,
-    })
+    };
+    let others = after.2.others_since(&before.2, &ours);
+    Ok(Measured { round, flaws: flaws(&run, load.weight, &others, max_others) })
 }
 
-/// Key number `index`, 20 bytes long.
-pub fn key_name(index: usize) -> String {
-    format!("bench-key-{index:010}")
+/// Lets wrk run, and looks at the memory meanwhile: of the front, and of a process behind it.
+async fn drive(
+    address: SocketAddr,
+    load: &Load,
+    front: &[u32],
+    back: &[u32],
+) -> Result<(WrkRun, (u64, u64)), WrkError> {
+    let running = wrk::run(address, &load.script, &load.work);
+    tokio::pin!(running);
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut peak = (0, 0);
+    loop {
+        tokio::select! {
+            run = &mut running => return Ok((run?, peak)),
+            _ = looks.tick() => {
+                let each = resident::of_all(back) / back.len().max(1) as u64;
+                peak = (peak.0.max(resident::of_all(front)), peak.1.max(each));
+            }
+        }
+    }
 }
 
-/// The median of the rounds, figure by figure. `None` without rounds.
+/// Why a run does not count, in words.
+fn flaws(run: &WrkRun, weight: f64, others: &Others, max_others: f64) -> Vec<String> {
+    let mut flaws = Vec::new();
+    if run.requests == 0 || run.errors > 0 {
+        flaws.push(format!("{} errors, {} answers", run.errors, run.requests));
+    }
+    let found = run.bytes as f64 / run.requests.max(1) as f64;
+    if found + HEAD_DRIFT < weight {
+        flaws.push(format!("answers of {found:.0} bytes on average instead of {weight:.0}"));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = others.used.as_secs_f64() / (run.duration.as_secs_f64() * cores as f64);
+    if share > max_others {
+        flaws.push(format!("others used {:.0} % of the machine: {others}", share * 100.0));
+    }
+    flaws
+}
+
+/// The median of the rounds, figure by figure; of memory the most. `None` without rounds.
 pub fn median(rounds: &[Round]) -> Option<Round> {
     let middle = |read: fn(&Round) -> f64| {
         let mut values: Vec<f64> = rounds.iter().map(read).collect();
@@ -112,6 +218,8 @@ pub fn median(rounds: &[Round]) -> Option<Round> {
         p99: seconds(|round| round.p99.as_secs_f64())?,
         front_us: middle(|round| round.front_us)?,
         back_us: middle(|round| round.back_us)?,
+        front_bytes: rounds.iter().map(|round| round.front_bytes).max()?,
+        back_bytes: rounds.iter().map(|round| round.back_bytes).max()?,
         errors: rounds.iter().map(|round| round.errors).sum(),
     })
 }
@@ -132,33 +240,5 @@ impl fmt::Display for Round {
     }
 }
 
-/// The path of a tool that `make tools` provides.
-fn tool(name: &str) -> Result<PathBuf, crate::tools::MissingTool> {
-    crate::tools::find(name)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_twenty_bytes() {
-        assert_eq!(key_name(0).len(), 20);
-        assert_eq!(key_name(9_999).len(), 20);
-    }
-
-    #[test]
-    fn the_median_is_taken_figure_by_figure() {
-        let round = |rate, front_us| Round {
-            rate,
-            p50: Duration::from_micros(10),
-            p99: Duration::from_micros(20),
-            front_us,
-            back_us: 1.0,
-            errors: 1,
-        };
-        let middle = median(&[round(1.0, 9.0), round(3.0, 8.0), round(2.0, 7.0)]).unwrap();
-        assert_eq!((middle.rate, middle.front_us, middle.errors), (2.0, 8.0, 3));
-        assert!(median(&[]).is_none());
-    }
-}
+mod tests;

@@ -1,21 +1,36 @@
 //! The systems that are measured, as real release processes.
+//!
+//! Each is set up as its makers would for this job on one machine, on free ports of the loopback
+//! interface, with its files in a directory that goes away with it.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+mod bare;
+mod memcached;
+mod nginx;
+mod ringway;
+mod webdis;
 
-use tempfile::TempDir;
+use std::{future::Future, io, net::SocketAddr, time::Duration};
 
-use super::{Subject, bare::LISTENS, key_name};
+pub use bare::Bare;
+pub use memcached::Memcached;
+pub use nginx::Nginx;
+pub use ringway::{Counts, Ringway, Settings};
+pub use webdis::Webdis;
+
 use crate::{
-    etcd::{Etcd, EtcdError},
+    etcd::EtcdError,
     eventually::eventually,
-    http::{self, HttpError},
-    process::{Process, ProcessError, Spec, binary},
+    http::HttpError,
+    process::{BuildError, Process, ProcessError},
+    tools::MissingTool,
 };
 
+use super::SweepError;
+
 /// How long a process may take until it listens.
-const READY_WITHIN: Duration = Duration::from_secs(10);
-/// The group the values are in.
-const GROUP: &str = "default";
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How often starting is tried when somebody took a port in between.
+const START_TRIES: u32 = 5;
 
 /// A system could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -23,141 +38,30 @@ pub enum SystemError {
     /// etcd could not.
     #[error(transparent)]
     Etcd(#[from] EtcdError),
-    /// A process of ours could not.
+    /// A process could not.
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// The binaries could not be built.
     #[error(transparent)]
-    Build(#[from] crate::process::BuildError),
-    /// No directory for logs.
-    #[error("logs: {0}")]
-    Logs(#[from] std::io::Error),
+    Build(#[from] BuildError),
+    /// A peer is not here.
+    #[error(transparent)]
+    Missing(#[from] MissingTool),
+    /// No directory, file or port for it.
+    #[error("no place: {0}")]
+    Place(#[from] io::Error),
+    /// It does not tell about itself.
+    #[error("asking: {0}")]
+    Http(#[from] HttpError),
     /// It runs, but can't be filled.
     #[error("filling: {0}")]
-    Http(#[from] HttpError),
-    /// It answered a PUT with something else than that it was stored.
-    #[error("filling: PUT {key} was answered {status}")]
-    NotStored {
-        /// The key.
-        key: String,
-        /// The answer's status.
-        status: u16,
-    },
+    Fill(#[from] SweepError),
+    /// It answered a value with something else than that it was stored.
+    #[error("filling: {0}")]
+    NotStored(String),
     /// It said something else than where it listens.
     #[error("no address in {0:?}")]
     NoAddress(String),
-}
-
-/// Ringway as it runs in production: etcd, nodes and a gateway, a process each.
-#[derive(Debug)]
-pub struct Ringway {
-    address: SocketAddr,
-    gateway: Process,
-    nodes: Vec<Process>,
-    _etcd: Etcd,
-    _logs: TempDir,
-}
-
-impl Ringway {
-    /// Starts `nodes` nodes and a gateway, and waits until the gateway knows them all.
-    ///
-    /// # Errors
-    /// [`SystemError`]
-    pub async fn start(nodes: usize) -> Result<Self, SystemError> {
-        let logs = tempfile::tempdir()?;
-        let etcd = Etcd::start().await?;
-        let spec = |name: String, program: &str| -> Result<Spec, SystemError> {
-            let spec = Spec::new(name, binary(program)?);
-            Ok(spec.arg(format!("--etcd-endpoints={}", etcd.endpoint())))
-        };
-        let nodes = (0..nodes)
-            .map(|index| {
-                let spec = spec(format!("node-{index}"), "cachenode")?;
-                let spec = spec.args(["--node-port=0", "--http-port=0"]);
-                Ok(Process::start(&spec, logs.path())?)
-            })
-            .collect::<Result<Vec<_>, SystemError>>()?;
-        let spec = spec("gateway".to_owned(), "apiserver")?.arg("--api-port=0");
-        let gateway = Process::start(&spec, logs.path())?;
-        let address = listens(&gateway, "address=").await?;
-        let ringway = Self { address, gateway, nodes, _etcd: etcd, _logs: logs };
-        ringway.wait_until_complete().await;
-        Ok(ringway)
-    }
-
-    async fn wait_until_complete(&self) {
-        let expected = self.nodes.len() as u64;
-        eventually("the gateway to know every node", READY_WITHIN, async || {
-            let nodes = http::get(self.address, "/api/nodes").await.ok()?.json();
-            (nodes["count"].as_u64() == Some(expected)).then_some(())
-        })
-        .await;
-    }
-
-    /// Stores every key of a workload.
-    ///
-    /// # Errors
-    /// [`SystemError`]
-    pub async fn fill(&self, keys: usize, value_bytes: usize) -> Result<(), SystemError> {
-        let value = vec![b'x'; value_bytes];
-        for key in (0..keys).map(key_name) {
-            let stored = http::put(self.address, &self.path(&key), value.clone()).await?;
-            if !(200..300).contains(&stored.status) {
-                return Err(SystemError::NotStored { key, status: stored.status });
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Subject for Ringway {
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn processes(&self) -> (Vec<u32>, Vec<u32>) {
-        (vec![self.gateway.id()], self.nodes.iter().map(Process::id).collect())
-    }
-
-    fn path(&self, key: &str) -> String {
-        format!("/api/cache?group={GROUP}&key={key}")
-    }
-}
-
-/// The bare axum responder.
-#[derive(Debug)]
-pub struct Bare {
-    address: SocketAddr,
-    process: Process,
-    _logs: TempDir,
-}
-
-impl Bare {
-    /// Starts `program` (the load bench itself) as a responder with values of that size.
-    ///
-    /// # Errors
-    /// [`SystemError`]
-    pub async fn start(program: &Path, value_bytes: usize) -> Result<Self, SystemError> {
-        let logs = tempfile::tempdir()?;
-        let spec = Spec::new("bare", program).arg("--bare").arg(value_bytes.to_string());
-        let process = Process::start(&spec, logs.path())?;
-        let address = listens(&process, LISTENS).await?;
-        Ok(Self { address, process, _logs: logs })
-    }
-}
-
-impl Subject for Bare {
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn processes(&self) -> (Vec<u32>, Vec<u32>) {
-        (vec![self.process.id()], Vec::new())
-    }
-
-    fn path(&self, key: &str) -> String {
-        format!("/api/cache?group={GROUP}&key={key}")
-    }
 }
 
 /// The address a process says it listens on, right after `marker`.
@@ -165,4 +69,62 @@ async fn listens(process: &Process, marker: &str) -> Result<SocketAddr, SystemEr
     let said = process.wait_for_line(marker, READY_WITHIN, |line| line.contains(marker)).await?;
     let address = said.split(marker).nth(1).and_then(|rest| rest.split_whitespace().next());
     address.and_then(|text| text.parse().ok()).ok_or(SystemError::NoAddress(said))
+}
+
+/// Waits until something listens there; fails when the process has ended instead.
+async fn accepts(process: &Process, address: SocketAddr) -> Result<(), SystemError> {
+    let what = format!("{} to listen", process.name());
+    let is_alive = eventually(&what, READY_WITHIN, async || {
+        if process.ended().is_some() {
+            return Some(false);
+        }
+        tokio::net::TcpStream::connect(address).await.ok().map(|_| true)
+    })
+    .await;
+    if is_alive {
+        return Ok(());
+    }
+    // It has ended: this never finds a line, and tells the last ones.
+    process.wait_for_line("reason", READY_WITHIN, |_| false).await?;
+    Ok(())
+}
+
+/// Starts something again if it ends at once, as it does when somebody took its port.
+async fn persistently<T, F: Future<Output = Result<T, SystemError>>>(
+    start: impl Fn() -> F,
+) -> Result<T, SystemError> {
+    for _ in 1..START_TRIES {
+        match start().await {
+            Err(SystemError::Process(ProcessError::Ended { .. })) => {}
+            done => return done,
+        }
+    }
+    start().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn ended() -> SystemError {
+        SystemError::Process(ProcessError::Ended { name: "x".into(), lines: String::new() })
+    }
+
+    #[tokio::test]
+    async fn a_port_that_was_taken_is_no_end() {
+        let starts = Cell::new(0);
+        let start = |works_at| {
+            let starts = &starts;
+            move || async move {
+                starts.set(starts.get() + 1);
+                if starts.get() < works_at { Err(ended()) } else { Ok(starts.get()) }
+            }
+        };
+        assert_eq!(persistently(start(3)).await.unwrap(), 3);
+        starts.set(0);
+        assert!(persistently(start(u32::MAX)).await.is_err());
+        assert_eq!(starts.get(), START_TRIES);
+    }
 }

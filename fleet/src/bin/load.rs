@@ -3,7 +3,10 @@
 use std::{env, error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use fleet::bench::{Bare, Ringway, Round, Workload, bare, measure, median};
+use fleet::bench::{
+    Bare, Load, MAX_OTHERS, Ringway, Round, Subject, Workload, bare, measure, median,
+    systems::Settings,
+};
 
 /// What a request may cost at most, in requests of the bare responder.
 const GOAL: f64 = 3.0;
@@ -58,6 +61,7 @@ async fn compare(flags: &Flags) -> Result<bool, Box<dyn Error>> {
         duration: Duration::from_secs(flags.seconds),
         keys: flags.keys,
         value_bytes: flags.value_bytes,
+        ..Workload::default()
     };
     println!("{}", machine());
     println!(
@@ -65,16 +69,25 @@ async fn compare(flags: &Flags) -> Result<bool, Box<dyn Error>> {
         flags.nodes, flags.connections, flags.keys, flags.value_bytes, flags.rounds, flags.seconds
     );
     let program: PathBuf = env::current_exe()?;
-    let ringway = Ringway::start(flags.nodes).await?;
-    ringway.fill(flags.keys, flags.value_bytes).await?;
+    let ringway = Ringway::start(flags.nodes, Settings::Plain).await?;
+    ringway.fill(&work).await?;
     let bare = Bare::start(&program, flags.value_bytes).await?;
-    let (mut ours, mut limits) = (Vec::new(), Vec::new());
+    let load = async |subject: &dyn Subject| Load::prepare(subject, &work).await;
+    let loads = [load(&bare).await?, load(&ringway).await?];
+    let subjects: [(&str, &dyn Subject); 2] = [("bare axum", &bare), ("Ringway", &ringway)];
+    let mut rounds = [Vec::new(), Vec::new()];
     for _ in 0..flags.rounds {
-        limits.push(measure(&bare, &work).await?);
-        println!("bare axum  {}", limits[limits.len() - 1]);
-        ours.push(measure(&ringway, &work).await?);
-        println!("Ringway    {}", ours[ours.len() - 1]);
+        for (((name, subject), load), rounds) in subjects.iter().zip(&loads).zip(&mut rounds) {
+            let load = load.as_ref().ok_or("no way to read")?;
+            let measured = measure(*subject, load, MAX_OTHERS).await?;
+            println!("{name:<10} {}", measured.round);
+            for flaw in &measured.flaws {
+                println!("{:<10} beware: {flaw}", "");
+            }
+            rounds.push(measured.round);
+        }
     }
+    let [limits, ours] = rounds;
     Ok(match (median(&limits), median(&ours)) {
         (Some(limit), Some(ours)) => verdict(limit, ours),
         _ => false,

@@ -4,11 +4,12 @@ use std::{fmt, fs, process::Command};
 
 use common::clock::{Clock, SystemClock};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::tools::{self, workspace};
 
 /// The machine that a suite ran on, and what it tested.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// How many cores.
     pub cores: usize,
@@ -77,8 +78,9 @@ fn today() -> String {
 fn commit() -> Option<String> {
     let git = |args: &[&str]| said(Command::new("git").args(args).current_dir(workspace()));
     let commit = git(&["rev-parse", "--short", "HEAD"])?;
-    // The report itself is written by every suite.
-    let changed = git(&["status", "--porcelain", "--", ".", ":!docs/reliability.md"])?;
+    // The reports themselves are written by every run.
+    let reports = [":!docs/reliability.md", ":!docs/performance*"];
+    let changed = git(&[&["status", "--porcelain", "--", "."], &reports[..]].concat())?;
     Some(if changed.is_empty() { commit } else { format!("{commit} with changes") })
 }
 
