@@ -23,7 +23,11 @@ use super::{
     conditional::{etag, must_match, not_modified, of_write},
     target,
 };
-use crate::{cache::Entry, metrics::Operation};
+use crate::{
+    budget::Budget,
+    cache::Entry,
+    metrics::{Operation, Request as Counted},
+};
 
 /// What a value is when nobody said.
 const DEFAULT_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -39,12 +43,29 @@ pub(super) async fn get(State(worker): AppState, request: Request) -> Response {
     // Taken apart here: axum's extractors would clone the parts.
     let (parts, body) = request.into_parts();
     body::discard(&parts.headers, body);
-    let response = match read(&worker, &parts.uri, &parts.headers, started).await {
-        Ok(entry) => found(entry, &parts.headers),
+    let _admitted = match worker.admission.admit() {
+        Ok(admitted) => admitted,
+        Err(overload) => return shed(&worker, counted, &overload),
+    };
+    let read = read(&worker, &parts.uri, &parts.headers, started).await;
+    let ended = Instant::now();
+    // A value that had to be loaded says nothing about how long others wait.
+    if read.as_ref().is_ok_and(|entry| entry.source == Source::Hit) {
+        worker.admission.answered(started, ended);
+    }
+    let bodies = &worker.process.bodies;
+    let response = match read.and_then(|entry| found(entry, &parts.headers, bodies)) {
+        Ok(response) => response,
         Err(error) => worker.refuse(&error),
     };
-    counted.done(response.status(), started.elapsed());
+    counted.done(response.status(), ended - started);
     response
+}
+
+/// Refused before anything was done.
+fn shed(worker: &Worker, counted: Counted<'_>, overload: &Error) -> Response {
+    counted.shed();
+    worker.refuse(overload)
 }
 
 async fn read(worker: &Worker, uri: &Uri, headers: &HeaderMap, started: Instant) -> Result<Entry> {
@@ -54,9 +75,10 @@ async fn read(worker: &Worker, uri: &Uri, headers: &HeaderMap, started: Instant)
     Ok(entry)
 }
 
-fn found(entry: Entry, headers: &HeaderMap) -> Response {
+/// The answer with a value, which counts in the budget of bodies until it is sent.
+fn found(entry: Entry, headers: &HeaderMap, bodies: &Budget) -> Result<Response> {
     let unchanged = not_modified(headers, entry.version);
-    let body = if unchanged { no_body() } else { Body::from(entry.value) };
+    let body = if unchanged { no_body() } else { Body::from(bodies.hold(entry.value)?) };
     let mut response = Response::new(body);
     let fields = response.headers_mut();
     fields.reserve(6);
@@ -71,7 +93,7 @@ fn found(entry: Entry, headers: &HeaderMap) -> Response {
     } else {
         fields.insert(header::CONTENT_TYPE, content_type(entry.content_type));
     }
-    response
+    Ok(response)
 }
 
 /// A body without a length, or HEAD would be answered `Content-Length: 0`, which caches take for
@@ -108,15 +130,26 @@ pub(super) async fn put(State(worker): AppState, request: Request) -> Response {
     let started = Instant::now();
     let counted = worker.metrics.begun(Operation::Set);
     let (parts, body) = request.into_parts();
-    let response = match write(&worker, &parts, body).await {
-        Ok(response) => response,
+    // Asked twice, because whoever is slow with a body is not under way meanwhile.
+    if let Err(overload) = worker.admission.admit() {
+        body::discard(&parts.headers, body);
+        return shed(&worker, counted, &overload);
+    }
+    let written = write(&worker, &parts, body).await;
+    let ended = Instant::now();
+    let response = match written {
+        Ok((response, asked)) => {
+            worker.admission.answered(asked, ended);
+            response
+        }
         Err(error) => worker.refuse(&error),
     };
-    counted.done(response.status(), started.elapsed());
+    counted.done(response.status(), ended - started);
     response
 }
 
-async fn write(worker: &Worker, parts: &Parts, body: Body) -> Result<Response> {
+/// The response, and since when the node was asked.
+async fn write(worker: &Worker, parts: &Parts, body: Body) -> Result<(Response, Instant)> {
     let (group, key, mut write) = match announced(parts) {
         Ok(announced) => announced,
         Err(error) => {
@@ -124,10 +157,15 @@ async fn write(worker: &Worker, parts: &Parts, body: Body) -> Result<Response> {
             return Err(error);
         }
     };
-    write.value = body::read(&parts.headers, body, worker.process.max_value(&group)).await?;
-    let stored = worker.cache.put(group, key, write, Instant::now()).await?;
+    let (process, admission) = (&worker.process, &worker.admission);
+    let limit = process.max_value(&group);
+    let body = body::read(&parts.headers, body, limit, &process.bodies).await?;
+    write.value = body.bytes.clone();
+    let _admitted = admission.admit()?;
+    let asked = Instant::now();
+    let stored = worker.cache.put(group, key, write, asked).await?;
     let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
-    Ok((status, [(header::ETAG, etag(stored.version))]).into_response())
+    Ok(((status, [(header::ETAG, etag(stored.version))]).into_response(), asked))
 }
 
 /// What a request's head says of a write, whose value comes after it.
@@ -180,6 +218,10 @@ pub(super) async fn delete(State(worker): AppState, request: Request) -> Respons
     let counted = worker.metrics.begun(Operation::Delete);
     let (parts, body) = request.into_parts();
     body::discard(&parts.headers, body);
+    let _admitted = match worker.admission.admit() {
+        Ok(admitted) => admitted,
+        Err(overload) => return shed(&worker, counted, &overload),
+    };
     let response = match remove(&worker, &parts.uri, &parts.headers, started).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => worker.refuse(&error),
