@@ -7,9 +7,10 @@
 //! the nodes. A node that hangs makes some answers late and not the quickest, and is no reason to
 //! refuse anybody; neither are misses, which an origin may hold up.
 //!
-//! How many would be answered in time follows from how many are under way (Little's law). If fewer
-//! do not make answers quicker, then it is not the queue that takes the time, and the worker goes
-//! back to as many as before. Left out: which client sends how much, and bytes ([`budget`]).
+//! How many would be answered in time follows from how many are answered (Little's law). Where it
+//! is a queue that takes the time, as many are answered although fewer are under way; if fewer are,
+//! the nodes are far away, and the worker goes back to as many as before and takes their distance
+//! for granted. Left out: which client sends how much, and bytes ([`budget`]).
 //!
 //! [`budget`]: crate::budget
 
@@ -32,9 +33,10 @@ const LATE: Duration = Duration::from_millis(25);
 const WHILE: Duration = Duration::from_millis(100);
 /// However late answers are, so many requests a worker has under way.
 const LEAST_IN_FLIGHT: i64 = 64;
-/// When a limit is lowered, it is at most halved.
-const MOST_CUT: f64 = 0.5;
-/// After a cut that did not help the worker waits for so long before it tries again, and doubles
+/// A limit is lowered to so much of what is under way at least: what that does to the number of
+/// answers must stand out.
+const CUT: f64 = 0.5;
+/// After a cut that did harm the worker waits for so long before it tries another, and doubles
 /// that each time.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
@@ -50,13 +52,26 @@ pub(crate) struct Admission {
     most: i64,
     metrics: LoadMetrics,
     began: Instant,
-    /// The quickest answer of this while, in microseconds.
-    quickest: AtomicU64,
-    /// The most requests that were under way in this while.
-    peak: AtomicI64,
-    /// When this while is over, in microseconds since `began`.
+    /// From when to when answers are collected, in microseconds since `began`.
+    from: AtomicU64,
     over: AtomicU64,
+    /// How many there were since, and the quickest, in microseconds.
+    answers: AtomicU64,
+    quickest: AtomicU64,
+    /// The most requests that were under way, and how many were refused for being late.
+    peak: AtomicI64,
+    refused: AtomicU64,
     limit: Mutex<Limit>,
+}
+
+/// What was seen in a while.
+#[derive(Debug)]
+struct Seen {
+    /// Answers per second.
+    rate: f64,
+    quickest: Duration,
+    peak: i64,
+    refused: bool,
 }
 
 /// A request that was taken on, until it is dropped.
@@ -72,9 +87,12 @@ impl Admission {
             most,
             metrics,
             began: Instant::now(),
+            from: AtomicU64::new(0),
+            over: AtomicU64::new(micros(WHILE)),
+            answers: AtomicU64::new(0),
             quickest: AtomicU64::new(NONE),
             peak: AtomicI64::new(0),
-            over: AtomicU64::new(WHILE.as_micros() as u64),
+            refused: AtomicU64::new(0),
             limit: Mutex::new(Limit::new(most)),
         }
     }
@@ -99,6 +117,7 @@ impl Admission {
         let (counter, text) = if others >= self.most {
             (&self.metrics.shed_full, "the gateway has as many requests under way as it may")
         } else {
+            add_one(&self.refused);
             (&self.metrics.shed_late, "the gateway can't answer more requests in time")
         };
         counter.inc();
@@ -107,28 +126,55 @@ impl Admission {
 
     /// A node has answered, with what it holds: of a request that began then, and ends now.
     pub(crate) fn answered(&self, began: Instant, now: Instant) {
-        let took = now.saturating_duration_since(began).as_micros() as u64;
+        let took = micros(now.saturating_duration_since(began));
+        let now = micros(now.saturating_duration_since(self.began));
+        // Before it is counted: after a standstill everything is late, for a moment.
+        if now >= self.over.load(Ordering::Relaxed) {
+            self.judge(now);
+        }
+        if now < self.from.load(Ordering::Relaxed) {
+            return;
+        }
+        add_one(&self.answers);
         if took < self.quickest.load(Ordering::Relaxed) {
             self.quickest.store(took, Ordering::Relaxed);
         }
-        let now = now.saturating_duration_since(self.began).as_micros() as u64;
-        if now >= self.over.load(Ordering::Relaxed) {
-            self.judge(Duration::from_micros(now));
-        }
     }
 
-    /// A while is over.
-    fn judge(&self, now: Duration) {
-        let quickest = Duration::from_micros(self.quickest.swap(NONE, Ordering::Relaxed));
-        let peak = self.peak.swap(self.metrics.in_flight.get(), Ordering::Relaxed);
-        let limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner).next(
-            self.most, peak, quickest, now,
-        );
-        self.metrics.limit.set(limit);
-        // Answers to what was taken on by the old limit must not be judged by the new one.
-        let over = now + WHILE.max(quickest * 2);
-        self.over.store(over.as_micros() as u64, Ordering::Relaxed);
+    /// A while is over, and the next one begins.
+    fn judge(&self, now: u64) {
+        let (from, over) = (self.from.load(Ordering::Relaxed), self.over.load(Ordering::Relaxed));
+        let answers = self.answers.swap(0, Ordering::Relaxed);
+        let quickest = self.quickest.swap(NONE, Ordering::Relaxed);
+        let seen = Seen {
+            rate: answers as f64 * 1e6 / over.saturating_sub(from).max(1) as f64,
+            quickest: Duration::from_micros(quickest),
+            peak: self.peak.swap(self.metrics.in_flight.get(), Ordering::Relaxed),
+            refused: self.refused.swap(0, Ordering::Relaxed) > 0,
+        };
+        let (mut from, mut collect) = (now, micros(WHILE));
+        if quickest != NONE {
+            let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = limit.now;
+            self.metrics.limit.set(limit.next(self.most, &seen, Duration::from_micros(now)));
+            if limit.now != before && seen.quickest > LATE {
+                // What was taken on by the old limit says nothing about the new one.
+                from += quickest;
+                collect = collect.max(quickest);
+            }
+        }
+        self.from.store(from, Ordering::Relaxed);
+        self.over.store(from + collect, Ordering::Relaxed);
     }
+}
+
+fn micros(span: Duration) -> u64 {
+    span.as_micros() as u64
+}
+
+/// Only one worker writes, so this needs no read-modify-write.
+fn add_one(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 impl Drop for Admitted<'_> {
@@ -141,6 +187,8 @@ impl Drop for Admitted<'_> {
 #[derive(Debug)]
 struct Limit {
     now: i64,
+    /// How far away the nodes are, if that is why answers are late.
+    distance: Duration,
     /// A cut that has not been judged.
     cut: Option<Cut>,
     /// No further cut before this.
@@ -153,38 +201,54 @@ struct Limit {
 struct Cut {
     /// What it was before.
     from: i64,
-    /// Answers quicker than this show that it has helped.
-    hoped: Duration,
+    /// With fewer answers per second than this it has done harm.
+    least_rate: f64,
 }
 
 impl Limit {
     fn new(limit: i64) -> Self {
-        Self { now: limit, cut: None, not_before: Duration::ZERO, patience: FIRST_PATIENCE }
+        Self {
+            now: limit,
+            distance: Duration::ZERO,
+            cut: None,
+            not_before: Duration::ZERO,
+            patience: FIRST_PATIENCE,
+        }
     }
 
-    /// The limit after a while with that quickest answer, and at most `peak` requests under way.
-    fn next(&mut self, most: i64, peak: i64, quickest: Duration, now: Duration) -> i64 {
-        let cut = self.cut.take();
-        if quickest <= LATE {
+    /// The limit after a while in which that was seen.
+    fn next(&mut self, most: i64, seen: &Seen, now: Duration) -> i64 {
+        // Where nobody was refused it was not the limit that made them fewer.
+        let harmed = |cut: &Cut| seen.refused && seen.rate < cut.least_rate;
+        if let Some(cut) = self.cut.take() {
+            if harmed(&cut) {
+                (self.now, self.distance) = (cut.from, seen.quickest);
+                self.not_before = now + self.patience;
+                self.patience = (self.patience * 2).min(LONGEST_PATIENCE);
+                return self.now;
+            }
             self.patience = FIRST_PATIENCE;
+        }
+        if seen.quickest <= LATE {
+            self.distance = Duration::ZERO;
+        }
+        if seen.quickest <= LATE + self.distance {
             self.now = (self.now + self.now / 8 + 1).min(most);
-        } else if let Some(Cut { from, .. }) = cut.filter(|cut| quickest >= cut.hoped) {
-            self.now = from;
-            self.not_before = now + self.patience;
-            self.patience = (self.patience * 2).min(LONGEST_PATIENCE);
         } else if now >= self.not_before {
-            self.cut(peak, quickest);
+            self.cut(seen);
         }
         self.now
     }
 
-    fn cut(&mut self, peak: i64, quickest: Duration) {
-        let share = LATE.div_duration_f64(quickest).max(MOST_CUT);
-        let lower = ((peak as f64 * share) as i64).max(LEAST_IN_FLIGHT);
-        if lower < self.now {
-            // Half of what it should bring is enough: other things vary, too.
-            let hoped = quickest.mul_f64((1.0 + share) / 2.0);
-            self.cut = Some(Cut { from: self.now, hoped });
+    fn cut(&mut self, seen: &Seen) {
+        let under_way = seen.peak.min(self.now);
+        let in_time = seen.rate * (LATE + self.distance).as_secs_f64();
+        let lower = in_time.min(under_way as f64 * CUT).max(LEAST_IN_FLIGHT as f64) as i64;
+        // With so little under way there is no queue.
+        if lower < under_way {
+            let share = lower as f64 / under_way as f64;
+            let least_rate = seen.rate * (1.0 + share) / 2.0;
+            self.cut = Some(Cut { from: self.now, least_rate });
             self.now = lower;
         }
     }

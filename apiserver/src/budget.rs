@@ -5,8 +5,9 @@
 //! counted while they are read and until they are stored, and values of answers until the last
 //! byte is in the socket. What does not fit is refused as `overloaded`.
 //!
-//! Small bodies are not counted: they fit into what a connection has anyway, and the hot path has
-//! nothing to do with this. Left out: what links hold on their way to nodes, which has its own bounds.
+//! A small body that is alone on its connection is not counted, if it comes in one piece: it fits into
+//! what a connection has anyway, and the hot path has nothing to do with this. Left out: what links
+//! hold on their way to nodes, which has its own bounds.
 
 use std::sync::Arc;
 
@@ -16,11 +17,10 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
 use crate::admission::COME_AGAIN;
 
-/// Bodies up to this size are not counted. `max_in_flight` bounds how many there are, and sockets take
-/// as much.
+/// Bodies up to this size are small: sockets take as much.
 pub(crate) const COUNTED_OVER: usize = 16 << 10;
 /// What is counted at a time while a body comes in, so that one which never comes takes little.
-const STEP: usize = 64 << 10;
+const STEP: usize = 16 << 10;
 
 /// What all connections may hold together. Cheap to clone: clones share it.
 #[derive(Debug, Clone)]
@@ -54,12 +54,12 @@ impl Budget {
         Held { budget: self.clone(), bytes: 0 }
     }
 
-    /// The same value, counted until all of it is gone.
+    /// The same value, counted until all of it is gone. `alone`: its connection holds no other.
     ///
     /// # Errors
     /// [`Code::Overloaded`] if it does not fit in.
-    pub(crate) fn hold(&self, value: Bytes) -> Result<Bytes> {
-        if value.len() <= COUNTED_OVER {
+    pub(crate) fn hold(&self, value: Bytes, alone: bool) -> Result<Bytes> {
+        if value.is_empty() || (alone && value.len() <= COUNTED_OVER) {
             return Ok(value);
         }
         let mut held = self.begin();
@@ -88,7 +88,7 @@ impl Held {
     /// # Errors
     /// [`Code::Overloaded`] if they don't fit in; then as many are counted as before.
     pub(crate) fn cover(&mut self, bytes: usize) -> Result<()> {
-        if bytes <= COUNTED_OVER.max(self.bytes) {
+        if bytes <= self.bytes {
             return Ok(());
         }
         self.take(bytes.next_multiple_of(STEP) - self.bytes)
@@ -139,9 +139,7 @@ pub(crate) mod tests {
     fn a_body_is_counted_as_it_comes_and_until_it_is_gone() {
         let budget = budget(4 * STEP);
         let mut body = budget.begin();
-        body.cover(COUNTED_OVER).expect("not counted");
-        assert_eq!(held(&budget), 0);
-        body.cover(COUNTED_OVER + 1).expect("fits");
+        body.cover(1).expect("fits");
         body.cover(STEP).expect("is counted already");
         assert_eq!(held(&budget), STEP as i64);
         body.cover(3 * STEP + 1).expect("fits");
@@ -157,17 +155,20 @@ pub(crate) mod tests {
     #[test]
     fn a_value_is_counted_until_its_last_piece_is_gone() {
         let budget = budget(100 << 10);
-        let value = budget.hold(Bytes::from(vec![7; 60 << 10])).expect("fits");
+        let value = budget.hold(Bytes::from(vec![7; 60 << 10]), true).expect("fits");
         assert_eq!(held(&budget), 60 << 10);
-        assert!(budget.hold(Bytes::from(vec![7; 60 << 10])).is_err(), "two are too much");
+        assert!(budget.hold(Bytes::from(vec![7; 60 << 10]), true).is_err(), "two are too much");
         let piece = value.slice(100..200);
         drop(value);
         assert_eq!((held(&budget), piece.len()), (60 << 10, 100));
         drop(piece);
         assert_eq!(held(&budget), 0);
         let small = Bytes::from(vec![7; COUNTED_OVER]);
-        let same = budget.hold(small.clone()).expect("not counted");
+        let same = budget.hold(small.clone(), true).expect("not counted");
         assert_eq!((held(&budget), same.as_ptr()), (0, small.as_ptr()));
+        let one_of_many = budget.hold(small, false).expect("fits");
+        assert_eq!(held(&budget), COUNTED_OVER as i64);
+        drop(one_of_many);
     }
 
     #[test]

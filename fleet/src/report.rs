@@ -95,11 +95,7 @@ pub const ROWS: [Row; 15] = [
         fault: "2 × overload",
         promise: "goodput ≥ 90 % of the peak; the rest 429/503 in < 50 ms; recovers ≤ 5 s",
     },
-    Row {
-        id: "25",
-        fault: "300 concurrent tiny GETs on one stream, 10 min",
-        promise: "0 GOAWAY",
-    },
+    Row { id: "25", fault: "300 concurrent tiny GETs on one stream, 10 min", promise: "0 GOAWAY" },
     Row {
         id: "soak",
         fault: "an hour of random faults from all of these",

@@ -14,7 +14,7 @@ use common::{
     route::Write,
 };
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, Version, header, request::Parts};
 use proto::v1::Source;
 use tokio::time::Instant;
 
@@ -24,7 +24,6 @@ use super::{
     target,
 };
 use crate::{
-    budget::Budget,
     cache::Entry,
     metrics::{Operation, Request as Counted},
 };
@@ -53,8 +52,7 @@ pub(super) async fn get(State(worker): AppState, request: Request) -> Response {
     if read.as_ref().is_ok_and(|entry| entry.source == Source::Hit) {
         worker.admission.answered(started, ended);
     }
-    let bodies = &worker.process.bodies;
-    let response = match read.and_then(|entry| found(entry, &parts.headers, bodies)) {
+    let response = match read.and_then(|entry| found(&worker, entry, &parts)) {
         Ok(response) => response,
         Err(error) => worker.refuse(&error),
     };
@@ -76,9 +74,14 @@ async fn read(worker: &Worker, uri: &Uri, headers: &HeaderMap, started: Instant)
 }
 
 /// The answer with a value, which counts in the budget of bodies until it is sent.
-fn found(entry: Entry, headers: &HeaderMap, bodies: &Budget) -> Result<Response> {
-    let unchanged = not_modified(headers, entry.version);
-    let body = if unchanged { no_body() } else { Body::from(bodies.hold(entry.value)?) };
+fn found(worker: &Worker, entry: Entry, asked: &Parts) -> Result<Response> {
+    let unchanged = not_modified(&asked.headers, entry.version);
+    let body = if unchanged {
+        no_body()
+    } else {
+        let alone = asked.version != Version::HTTP_2;
+        Body::from(worker.process.bodies.hold(entry.value, alone)?)
+    };
     let mut response = Response::new(body);
     let fields = response.headers_mut();
     fields.reserve(6);

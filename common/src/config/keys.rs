@@ -153,11 +153,11 @@ pub(super) static KEYS: &[Key] = &[
         "The largest body taken for a group that this file does not define."),
     set("gateway.max_connections", Kind::Number(CONNECTIONS), "10000",
         "The most connections at a time; further ones are closed at once."),
-    set("gateway.max_in_flight", Kind::Number(IN_FLIGHT), "8192",
+    set("gateway.max_in_flight", Kind::Number(IN_FLIGHT), "16384",
         "The most requests on keys under way at a time; further ones are answered 503 at once. \
          While answers are late it is fewer."),
     set("gateway.max_body_bytes_in_flight", Kind::Size(BODY_BYTES), "256MiB",
-        "The most bytes of bodies, those up to 16KiB aside, that are being read or written at a \
+        "The most bytes of bodies, small ones aside, that are being read or written at a \
          time; what comes beyond is answered 503."),
     set("node.host", text("host", rules::host), "127.0.0.1",
         "The address the node listens on.").flag("node-host", Takes::Node),

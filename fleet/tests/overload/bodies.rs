@@ -45,6 +45,7 @@ async fn metric(gateway: &Member, name: &str) -> Result<usize, String> {
 async fn put(
     gateway: SocketAddr,
     n: usize,
+    body: Arc<[u8]>,
     go: Arc<Semaphore>,
     refused: Arc<AtomicUsize>,
 ) -> u16 {
@@ -64,7 +65,7 @@ async fn put(
         let head = format!("{head}Content-Length: {MIB}\r\n\r\n");
         // Whoever is refused may find that nobody reads any more.
         let _ = writer.write_all(head.as_bytes()).await;
-        let _ = writer.write_all(&vec![b'x'; MIB - 1]).await;
+        let _ = writer.write_all(&body[1..]).await;
         go.acquire().await.unwrap().forget();
         let _ = writer.write_all(b"x").await;
         std::future::pending::<()>().await;
@@ -84,18 +85,17 @@ fn peak_memory(pid: u32) -> usize {
 #[tokio::test]
 async fn bodies_beyond_the_budget_are_refused_and_take_no_memory() {
     let budget = ("RINGWAY_GATEWAY__MAX_BODY_BYTES_IN_FLIGHT", format!("{}MiB", BUDGET / MIB));
-    let plan = Plan {
-        nodes: 1,
-        gateway: Extras::default().env(budget.0, budget.1),
-        ..Plan::default()
-    };
+    let plan =
+        Plan { nodes: 1, gateway: Extras::default().env(budget.0, budget.1), ..Plan::default() };
     let cluster = Cluster::start(plan).await.unwrap();
     let gateway = cluster.gateway(0);
     let before = peak_memory(gateway.process().id());
     let (go, refused) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let body: Arc<[u8]> = vec![b'x'; MIB].into();
     let mut bodies = JoinSet::new();
     for n in 0..BODIES {
-        bodies.spawn(put(gateway.address(), n, Arc::clone(&go), Arc::clone(&refused)));
+        let (body, go, refused) = (Arc::clone(&body), Arc::clone(&go), Arc::clone(&refused));
+        bodies.spawn(put(gateway.address(), n, body, go, refused));
     }
     let held = eventually("every body is held or refused", SORTED_WITHIN, async || {
         let held = metric(gateway, "ringway_gateway_body_bytes").await?;

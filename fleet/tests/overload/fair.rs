@@ -87,7 +87,9 @@ async fn a_greedy_connection_does_not_starve_an_honest_one() {
     let mut greedy = greedy.await.unwrap();
     let [alone, beside, greedy] =
         [&mut alone, &mut beside, &mut greedy].map(|times| [0.5, 0.99].map(|part| at(times, part)));
-    eprintln!("p50 and p99: alone {alone:.1?}, beside a greedy client {beside:.1?}, it {greedy:.1?}");
+    eprintln!(
+        "p50 and p99: alone {alone:.1?}, beside a greedy client {beside:.1?}, it {greedy:.1?}"
+    );
     // Both take the same way; the greedy one's requests wait for each other on top of it.
     assert!(beside[0] < greedy[0] / 2, "the honest client waits as if it had asked for as much");
 }
