@@ -10,6 +10,7 @@ mod overload {
     mod asking;
     mod bodies;
     mod fair;
+    mod full;
     mod late;
     mod tiny;
     mod twice;

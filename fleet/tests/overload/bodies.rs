@@ -33,7 +33,7 @@ const OTHER: usize = 48 * MIB;
 const SORTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A number of the gateway's `/metrics`.
-async fn metric(gateway: &Member, name: &str) -> Result<usize, String> {
+pub(super) async fn metric(gateway: &Member, name: &str) -> Result<usize, String> {
     let text = gateway.get("/metrics").await.map_err(|error| error.to_string())?.text();
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let value = line.and_then(|rest| rest.trim().parse::<usize>().ok());
