@@ -48,5 +48,6 @@ async fn a_node_that_is_behind_refuses_what_comes_late_until_it_has_caught_up() 
     assert!(!line.ends_with(" 0"), "{line}");
 
     assert_eq!(asked(&mut stream, now_us()).await.unwrap().value, "630", "this one is in time");
+    drop(stream);
     fleet.stop().await;
 }
