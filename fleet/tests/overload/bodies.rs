@@ -86,8 +86,12 @@ fn peak_memory(pid: u32) -> usize {
 #[tokio::test]
 async fn bodies_beyond_the_budget_are_refused_and_take_no_memory() {
     let budget = ("RINGWAY_GATEWAY__MAX_BODY_BYTES_IN_FLIGHT", format!("{}MiB", BUDGET / MIB));
-    let plan =
-        Plan { nodes: 1, gateway: Extras::default().env(budget.0, budget.1), ..Plan::default() };
+    let gateway = Extras::default()
+        .env(budget.0, budget.1)
+        // All that is held goes to one node at the same time.
+        .env("RINGWAY_GATEWAY__TRY_TIMEOUT", "20s")
+        .env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "20s");
+    let plan = Plan { nodes: 1, gateway, ..Plan::default() };
     let cluster = Cluster::start(plan).await.unwrap();
     let gateway = cluster.gateway(0);
     let before = peak_memory(gateway.process().id());
