@@ -2,12 +2,12 @@
 
 mod process;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use common::{
     clock::Clock,
     condition::ClusterMetrics,
-    config::Settings,
+    config::{GatewaySettings, Settings},
     discovery::Discovery,
     lifecycle::Lifecycle,
     link::Identity,
@@ -24,6 +24,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use crate::{
+    admission::Admission,
+    budget::Budget,
     cache::Cache,
     http::{Api, Worker},
     metrics::Metrics,
@@ -78,13 +80,18 @@ impl Gateway {
         let metrics = Metrics::register(registry.registry());
         let connections = ServeFamilies::register(registry.registry()).listener("gateway");
         let stop = lifecycle.stop();
-        let process = Process::new(settings, route, registry, clock, stop.soft.clone());
+        let bodies = Budget::new(
+            gateway.max_body_bytes_in_flight,
+            metrics.body_bytes.clone(),
+            metrics.shed_bytes(),
+        );
+        let process = Process::new(settings, route, registry, bodies, clock, stop.soft.clone());
         let process = Arc::new(process);
 
         let prober = Router::new(Arc::clone(&process.route), Handle::current());
         let probing = route::probe_members(prober, Probed::Everybody, stop.soft.clone());
         lifecycle.spawn_critical("prober", probing);
-        let targets = targets(&workers, &process, &metrics, gateway.request_timeout);
+        let targets = targets(&workers, &process, &metrics, gateway);
         let following = following.drop_guard();
         serve_until_stopped(
             lifecycle,
@@ -143,12 +150,14 @@ fn targets(
     workers: &Workers,
     process: &Arc<Process>,
     metrics: &Metrics,
-    request_timeout: Duration,
+    gateway: &GatewaySettings,
 ) -> Vec<Target<Api>> {
+    let count = workers.handles().len();
     let target = |(index, runtime): (usize, &Handle)| {
         let router = Router::new(Arc::clone(&process.route), runtime.clone());
-        let cache = Cache::new(router, request_timeout);
-        let worker = Worker::new(cache, Arc::clone(process), metrics.worker(index));
+        let cache = Cache::new(router, gateway.request_timeout);
+        let admission = Admission::new(gateway.max_in_flight, count, metrics.load(index));
+        let worker = Worker::new(cache, Arc::clone(process), metrics.worker(index), admission);
         Target::new(runtime.clone(), Api::new(Arc::new(worker)))
     };
     workers.handles().iter().enumerate().map(target).collect()

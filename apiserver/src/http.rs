@@ -31,20 +31,26 @@ use http::StatusCode;
 use hyper::body::Incoming;
 use tower::Service;
 
-use crate::{cache::Cache, gateway::Process, metrics::WorkerMetrics};
+use crate::{admission::Admission, cache::Cache, gateway::Process, metrics::WorkerMetrics};
 use error::RequestIds;
 
-/// One worker: its way to the cluster and its counters, and what all workers share.
+/// One worker: its way to the cluster, its counters and what it takes on, and what all workers share.
 pub(crate) struct Worker {
     pub(crate) cache: Cache,
     pub(crate) process: Arc<Process>,
     pub(crate) metrics: WorkerMetrics,
+    pub(crate) admission: Admission,
     ids: RequestIds,
 }
 
 impl Worker {
-    pub(crate) fn new(cache: Cache, process: Arc<Process>, metrics: WorkerMetrics) -> Self {
-        Self { cache, process, metrics, ids: RequestIds::new() }
+    pub(crate) fn new(
+        cache: Cache,
+        process: Arc<Process>,
+        metrics: WorkerMetrics,
+        admission: Admission,
+    ) -> Self {
+        Self { cache, process, metrics, admission, ids: RequestIds::new() }
     }
 
     fn refuse(&self, error: &Error) -> Response {

@@ -3,6 +3,8 @@
 //! It is stateless: it follows the cluster's topology, finds the owner of each key on the ring and
 //! asks it over its links. Data flows one way, `http → cache → common::{route → link}`.
 
+mod admission;
+mod budget;
 mod cache;
 mod gateway;
 mod http;

@@ -4,7 +4,7 @@ use std::{array, sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
@@ -22,6 +22,8 @@ const OPERATIONS: [&str; 4] = ["get", "set", "delete", "batch"];
 /// The class of a status, or that the client went away before there was one.
 const CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "canceled"];
 const CANCELED: usize = 4;
+/// A request that is shed is answered 503.
+const SHED: usize = 3;
 /// Upper bounds of the latency buckets, in seconds.
 const BUCKETS: [f64; 12] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5];
@@ -39,10 +41,25 @@ struct LatencyLabels {
     operation: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkerLabel {
+    worker: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShedLabels {
+    reason: &'static str,
+}
+
 /// The families, of which each worker resolves its own members once.
 pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter<u64, AtomicU64>>,
     latency: Family<LatencyLabels, Histogram>,
+    in_flight: Family<WorkerLabel, Gauge>,
+    limit: Family<WorkerLabel, Gauge>,
+    shed: Family<ShedLabels, Counter>,
+    /// Bytes of bodies that are held.
+    pub(crate) body_bytes: Gauge,
 }
 
 impl Metrics {
@@ -60,7 +77,49 @@ impl Metrics {
             Unit::Seconds,
             latency.clone(),
         );
-        Self { requests, latency }
+        let (in_flight, limit, shed) = (Family::default(), Family::default(), Family::default());
+        let body_bytes = Gauge::default();
+        registry.register(
+            "ringway_gateway_in_flight",
+            "Requests on keys under way",
+            in_flight.clone(),
+        );
+        registry.register(
+            "ringway_gateway_in_flight_limit",
+            "How many may be, at present",
+            limit.clone(),
+        );
+        registry.register(
+            "ringway_gateway_shed",
+            "Requests refused before anything was done for them",
+            shed.clone(),
+        );
+        registry.register(
+            "ringway_gateway_body_bytes",
+            "Bytes of bodies being read or written, small ones aside",
+            body_bytes.clone(),
+        );
+        Self { requests, latency, in_flight, limit, shed, body_bytes }
+    }
+
+    /// What one worker has taken on and refused.
+    pub(crate) fn load(&self, worker: usize) -> LoadMetrics {
+        let worker = WorkerLabel { worker: worker as u32 };
+        LoadMetrics {
+            in_flight: self.in_flight.get_or_create_owned(&worker),
+            limit: self.limit.get_or_create_owned(&worker),
+            shed_full: self.shed("full"),
+            shed_late: self.shed("late"),
+        }
+    }
+
+    /// Bodies refused for want of bytes to hold them.
+    pub(crate) fn shed_bytes(&self) -> Counter {
+        self.shed("bytes")
+    }
+
+    fn shed(&self, reason: &'static str) -> Counter {
+        self.shed.get_or_create_owned(&ShedLabels { reason })
     }
 
     pub(crate) fn worker(&self, worker: usize) -> WorkerMetrics {
@@ -80,6 +139,15 @@ impl Metrics {
             latency: array::from_fn(histogram),
         }
     }
+}
+
+/// What one worker has taken on and refused. The numbers under way are counted once, for the limit
+/// and for whoever looks at them.
+pub(crate) struct LoadMetrics {
+    pub(crate) in_flight: Gauge,
+    pub(crate) limit: Gauge,
+    pub(crate) shed_full: Counter,
+    pub(crate) shed_late: Counter,
 }
 
 /// One worker's counters.
@@ -119,6 +187,13 @@ impl Request<'_> {
     pub(crate) fn done(mut self, status: impl Into<u16>, took: Duration) {
         self.class = class(status.into());
         self.metrics.latency[self.operation].observe(took.as_secs_f64());
+    }
+}
+
+impl Request<'_> {
+    /// It was refused before anything was done for it: how long that took tells nothing.
+    pub(crate) fn shed(mut self) {
+        self.class = SHED;
     }
 }
 

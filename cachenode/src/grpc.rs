@@ -1,6 +1,7 @@
 //! The node's gRPC service: the Exchange stream, the simple calls, and what they share.
 
 mod away;
+mod behind;
 mod codec;
 mod deferred;
 mod exchange;

@@ -18,7 +18,7 @@ use common::discovery::RegistrationState;
 
 use crate::{group::GroupStats, groups::Groups, http::Registered};
 
-/// Counts what nodes do in each other's stead. Clones count together.
+/// Counts what nodes do in each other's stead, and what they leave undone. Clones count together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NodeMetrics {
     pub(crate) relays: Counter,
@@ -30,6 +30,7 @@ pub(crate) struct NodeMetrics {
     pub(crate) hints_dropped: Counter,
     pub(crate) unsteady: Counter,
     pub(crate) entries_dropped: Counter,
+    pub(crate) refused_late: Counter,
 }
 
 impl NodeMetrics {
@@ -48,6 +49,11 @@ impl NodeMetrics {
                 &self.entries_dropped,
                 "ringway_entries_dropped",
                 "Entries dropped because others may have written their keys, about",
+            ),
+            (
+                &self.refused_late,
+                "ringway_refused_late",
+                "Operations refused because all of their stream came late",
             ),
         ];
         for (counter, name, help) in counters {

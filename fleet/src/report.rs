@@ -32,7 +32,7 @@ pub struct Row {
 }
 
 /// All rows, in the order in which they are shown.
-pub const ROWS: [Row; 13] = [
+pub const ROWS: [Row; 15] = [
     Row {
         id: "1",
         fault: "kill -9 a node",
@@ -90,6 +90,12 @@ pub const ROWS: [Row; 13] = [
         fault: "10,000 idle connections",
         promise: "≤ 20 KB each; one over the cap closed at once without spinning",
     },
+    Row {
+        id: "24",
+        fault: "2 × overload",
+        promise: "goodput ≥ 90 % of the peak; the rest 429/503 in < 50 ms; recovers ≤ 5 s",
+    },
+    Row { id: "25", fault: "300 concurrent tiny GETs on one stream, 10 min", promise: "0 GOAWAY" },
     Row {
         id: "soak",
         fault: "an hour of random faults from all of these",

@@ -13,11 +13,15 @@ use common::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budget;
+
 const STOPPING: &str = "the gateway is stopping";
 
 /// The process as handlers see it.
 pub(crate) struct Process {
     pub(crate) route: Arc<Shared>,
+    /// The bytes of bodies that connections hold.
+    pub(crate) bodies: Budget,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
     started: Duration,
@@ -42,12 +46,14 @@ impl Process {
         settings: &Settings,
         route: Arc<Shared>,
         metrics: Metrics,
+        bodies: Budget,
         clock: Arc<dyn Clock>,
         stopping: CancellationToken,
     ) -> Self {
         let max_values = settings.groups.iter();
         Self {
             route,
+            bodies,
             metrics,
             started: clock.monotonic(),
             clock,

@@ -21,7 +21,12 @@ use common::error::{Code, Error, Result};
 use http::request::Parts;
 use tokio::time::Instant;
 
-use super::{AppState, Worker, body, cache::whole_and_plain, target};
+use super::{
+    AppState, Worker,
+    body::{self, Whole},
+    cache::whole_and_plain,
+    target,
+};
 use crate::metrics::Operation;
 use answer::Answer;
 
@@ -33,22 +38,33 @@ pub(super) async fn run(State(worker): AppState, request: Request) -> Response {
     let started = Instant::now();
     let counted = worker.metrics.begun(Operation::Batch);
     let (parts, body) = request.into_parts();
+    let _admitted = match worker.admission.admit() {
+        Ok(admitted) => admitted,
+        Err(overload) => {
+            body::discard(&parts.headers, body);
+            counted.shed();
+            return worker.refuse(&overload);
+        }
+    };
     let response = match understood(&worker, &parts, body).await {
-        Ok(batch) => Answer::begin(&worker, batch).into_response().await,
+        Ok((batch, _body)) => Answer::begin(&worker, batch).into_response().await,
         Err(error) => worker.refuse(&error),
     };
     counted.done(response.status(), started.elapsed());
     response
 }
 
-async fn understood(worker: &Worker, parts: &Parts, body: Body) -> Result<request::Batch> {
+/// The batch, and its body as it is counted.
+async fn understood(worker: &Worker, parts: &Parts, body: Body) -> Result<(request::Batch, Whole)> {
     let checked = target::check_length(&parts.uri).and_then(|()| whole_and_plain(&parts.headers));
     if let Err(error) = checked {
         body::discard(&parts.headers, body);
         return Err(error);
     }
-    let body = body::read_or(&parts.headers, body, MAX_BODY_BYTES, too_large).await?;
-    request::parse(&body, |group| worker.process.max_value(group.as_str()))
+    let budget = &worker.process.bodies;
+    let body = body::read_or(&parts.headers, body, MAX_BODY_BYTES, budget, too_large).await?;
+    let batch = request::parse(&body.bytes, |group| worker.process.max_value(group.as_str()))?;
+    Ok((batch, body))
 }
 
 fn too_large(limit: usize) -> Error {

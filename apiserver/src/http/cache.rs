@@ -11,7 +11,7 @@ use common::{
     serve::Payload,
 };
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use proto::v1::Source;
@@ -76,31 +76,62 @@ pub(super) fn respond(
         let worker = api.worker();
         let started = Instant::now();
         let counted = worker.metrics.begun(asked.into());
-        let response = match asked {
+        let admitted = match worker.admission.admit() {
+            Ok(admitted) => admitted,
+            Err(overload) => {
+                body::discard(&parts.headers, body);
+                counted.shed();
+                return headed(&parts, worker.refuse(&overload).map(Payload::Streamed));
+            }
+        };
+        let answer = match asked {
             Asked::Get => {
+                let _admitted = admitted;
                 body::discard(&parts.headers, body);
                 get(worker, &parts, started).await
             }
-            // Seldom enough that all requests' futures need not have room for it.
-            Asked::Set => Box::pin(put(worker, &parts, Body::new(body))).await,
-            Asked::Delete => Box::pin(delete(worker, &parts, body, started)).await,
+            // These are seldom enough that all requests' futures need not have room for them.
+            Asked::Set => {
+                // Asked for again later: whoever is slow with a body is not under way meanwhile.
+                drop(admitted);
+                Box::pin(put(worker, &parts, Body::new(body))).await
+            }
+            Asked::Delete => {
+                let _admitted = admitted;
+                Box::pin(delete(worker, &parts, body, started)).await
+            }
         };
-        let response = match response {
-            Ok(response) => response,
+        let ended = Instant::now();
+        let response = match answer {
+            Ok((response, waited)) => {
+                if let Some(since) = waited {
+                    worker.admission.answered(since, ended);
+                }
+                response
+            }
             Err(error) => worker.refuse(&error).map(Payload::Streamed),
         };
-        let response = if parts.method == Method::HEAD { without_body(response) } else { response };
-        counted.done(response.status(), started.elapsed());
-        response
+        counted.done(response.status(), ended - started);
+        headed(&parts, response)
     }
 }
 
+/// An answer, and since when a node was asked for it, where that tells how long others wait.
+type Answer = (Response<Payload>, Option<Instant>);
+
+/// A HEAD is answered like a GET, without the body.
+fn headed(asked: &Parts, response: Response<Payload>) -> Response<Payload> {
+    if asked.method == Method::HEAD { without_body(response) } else { response }
+}
+
 /// `GET` and `HEAD`.
-async fn get(worker: &Worker, parts: &Parts, started: Instant) -> Result<Response<Payload>> {
+async fn get(worker: &Worker, parts: &Parts, started: Instant) -> Result<Answer> {
     let target = target::of(&parts.uri)?;
     let entry = worker.cache.get(target.group, target.key, started).await?;
     must_match(&parts.headers, entry.version)?;
-    Ok(found(entry, &parts.headers))
+    // A value that had to be loaded says nothing about how long others wait.
+    let waited = (entry.source == Source::Hit).then_some(started);
+    Ok((found(worker, entry, parts)?, waited))
 }
 
 /// The head of an answer, with the length of the body that a GET would have got.
@@ -112,9 +143,15 @@ fn without_body(response: Response<Payload>) -> Response<Payload> {
     Response::from_parts(head, Payload::Whole(Bytes::new()))
 }
 
-fn found(entry: Entry, headers: &HeaderMap) -> Response<Payload> {
-    let unchanged = not_modified(headers, entry.version);
-    let body = if unchanged { no_body() } else { Payload::Whole(entry.value) };
+/// The answer with a value, which counts in the budget of bodies until it is sent.
+fn found(worker: &Worker, entry: Entry, asked: &Parts) -> Result<Response<Payload>> {
+    let unchanged = not_modified(&asked.headers, entry.version);
+    let body = if unchanged {
+        no_body()
+    } else {
+        let alone = asked.version != Version::HTTP_2;
+        Payload::Whole(worker.process.bodies.hold(entry.value, alone)?)
+    };
     let mut response = Response::new(body);
     let fields = response.headers_mut();
     fields.reserve(6);
@@ -129,7 +166,7 @@ fn found(entry: Entry, headers: &HeaderMap) -> Response<Payload> {
     } else {
         fields.insert(header::CONTENT_TYPE, content_type(entry.content_type));
     }
-    response
+    Ok(response)
 }
 
 /// A body without a length, or HEAD would be answered `Content-Length: 0`, which caches take for
@@ -163,7 +200,7 @@ fn content_type(stored: String) -> HeaderValue {
 }
 
 /// `PUT` and `POST`.
-async fn put(worker: &Worker, parts: &Parts, body: Body) -> Result<Response<Payload>> {
+async fn put(worker: &Worker, parts: &Parts, body: Body) -> Result<Answer> {
     let (group, key, mut write) = match announced(parts) {
         Ok(announced) => announced,
         Err(error) => {
@@ -171,13 +208,17 @@ async fn put(worker: &Worker, parts: &Parts, body: Body) -> Result<Response<Payl
             return Err(error);
         }
     };
-    write.value =
-        body::read(&parts.headers, body, worker.process.max_value(group.as_str())).await?;
-    let stored = worker.cache.put(group, key, write, Instant::now()).await?;
+    let (process, admission) = (&worker.process, &worker.admission);
+    let limit = process.max_value(group.as_str());
+    let body = body::read(&parts.headers, body, limit, &process.bodies).await?;
+    write.value = body.bytes.clone();
+    let _admitted = admission.admit()?;
+    let asked = Instant::now();
+    let stored = worker.cache.put(group, key, write, asked).await?;
     let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
     let mut response = empty(status);
     response.headers_mut().insert(header::ETAG, etag(stored.version));
-    Ok(response)
+    Ok((response, Some(asked)))
 }
 
 fn empty(status: StatusCode) -> Response<Payload> {
@@ -240,12 +281,12 @@ async fn delete(
     parts: &Parts,
     body: Incoming,
     started: Instant,
-) -> Result<Response<Payload>> {
+) -> Result<Answer> {
     body::discard(&parts.headers, body);
     let target = target::of(&parts.uri)?;
     let condition = of_write(&parts.headers)?;
     worker.cache.delete(target.group, target.key, condition, started).await?;
-    Ok(empty(StatusCode::NO_CONTENT))
+    Ok((empty(StatusCode::NO_CONTENT), None))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::{
     NodeService,
+    behind::Behind,
     deferred::Deferred,
     operation::{Later, Moment, Sender as OpSender, execute, not_started, unsupported},
     relay,
@@ -77,6 +78,7 @@ async fn serve(
         lane,
         peer: hello.and_then(node_of),
         mail: MailAge::default(),
+        behind: Behind::default(),
         waiting: Waiting::default(),
         deferred,
     };
@@ -98,6 +100,7 @@ struct Stream {
     lane: v1::Lane,
     peer: Option<(NodeId, Uuid)>,
     mail: MailAge,
+    behind: Behind,
     waiting: Waiting,
     deferred: mpsc::Sender<v1::Op>,
 }
@@ -172,6 +175,10 @@ impl Stream {
         let age = self.mail.of(&batch);
         let epoch = batch.epoch.unwrap_or_default();
         let moment = Moment::of(&self.node);
+        // Not what nodes ask: one that is refused a relay stands in, which is more work, not less.
+        // And not large values: those are on their way for long without waiting anywhere.
+        let may_be_late = self.peer.is_none() && self.lane == v1::Lane::Small;
+        let is_late = may_be_late && self.behind.refuses(age, moment.now);
         let sender = OpSender {
             epoch: &epoch,
             age,
@@ -183,7 +190,13 @@ impl Stream {
         };
         for v1::Op { id, kind } in batch.ops {
             let answer = match kind {
-                Some(Kind::Request(_)) if self.waiting.is_crowded() => Some(overloaded()),
+                Some(Kind::Request(_)) if self.waiting.is_crowded() => {
+                    Some(overloaded("too many answers wait to be read"))
+                }
+                Some(Kind::Request(_)) if is_late => {
+                    self.node.metrics.refused_late.inc();
+                    Some(overloaded("this node is behind with its work"))
+                }
                 Some(Kind::Request(request)) => self.request(id, request, &sender),
                 Some(Kind::Ping(_)) => Some(Kind::Pong(v1::Pong { draining: moment.leaving })),
                 // What was not deferred is done by now, and what was will not take long.
@@ -255,9 +268,10 @@ impl Stream {
     }
 }
 
-fn overloaded() -> Kind {
-    let error = Error::new(Code::Overloaded, "too many answers wait to be read");
-    Kind::Reply(error.retry_after(COME_AGAIN).to_reply())
+/// A refusal that is final: `not_started` would be tried at the next node, which could only ask this
+/// one again.
+fn overloaded(why: &'static str) -> Kind {
+    Kind::Reply(Error::new(Code::Overloaded, why).retry_after(COME_AGAIN).to_reply())
 }
 
 async fn writable(outbound: &Outbound) -> bool {

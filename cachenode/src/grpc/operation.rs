@@ -45,7 +45,7 @@ impl Sender<'_> {
 /// What holds for all operations of a batch: looked up once, as each look costs its share.
 pub(super) struct Moment {
     topology: Arc<Topology>,
-    now: Duration,
+    pub(super) now: Duration,
     is_steady: bool,
     pub(super) leaving: bool,
 }

@@ -80,6 +80,8 @@ fn gateway(values: &Values) -> GatewaySettings {
         max_retries: values.number("gateway.max_retries").expect(TABLE),
         max_value: values.size("gateway.max_value").expect(TABLE),
         max_connections: values.number("gateway.max_connections").expect(TABLE),
+        max_in_flight: values.number("gateway.max_in_flight").expect(TABLE),
+        max_body_bytes_in_flight: values.size("gateway.max_body_bytes_in_flight").expect(TABLE),
     }
 }
 

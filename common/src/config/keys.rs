@@ -30,6 +30,10 @@ const LIFETIMES: RangeInclusive<Duration> = Duration::ZERO..=MAX_LIFETIME;
 const PORTS: RangeInclusive<u64> = 0..=65_535;
 const WORKERS: RangeInclusive<u64> = 0..=256;
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+/// Not so few that a gateway which is well refuses anybody.
+const IN_FLIGHT: RangeInclusive<u64> = 256..=1_000_000;
+/// Any value fits.
+const BODY_BYTES: RangeInclusive<u64> = MAX_VALUE..=1 << 50;
 
 /// What a key is when no layer gives it.
 #[derive(Debug, Clone, Copy)]
@@ -149,6 +153,12 @@ pub(super) static KEYS: &[Key] = &[
         "The largest body taken for a group that this file does not define."),
     set("gateway.max_connections", Kind::Number(CONNECTIONS), "10000",
         "The most connections at a time; further ones are closed at once."),
+    set("gateway.max_in_flight", Kind::Number(IN_FLIGHT), "16384",
+        "The most requests on keys under way at a time; further ones are answered 503 at once. \
+         While answers are late it is fewer."),
+    set("gateway.max_body_bytes_in_flight", Kind::Size(BODY_BYTES), "256MiB",
+        "The most bytes of bodies, small ones aside, that are being read or written at a \
+         time; what comes beyond is answered 503."),
     set("node.host", text("host", rules::host), "127.0.0.1",
         "The address the node listens on.").flag("node-host", Takes::Node),
     set("node.port", Kind::Number(PORTS), "9090",

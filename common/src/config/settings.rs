@@ -91,6 +91,10 @@ pub struct GatewaySettings {
     pub max_value: u64,
     /// Most connections at a time.
     pub max_connections: usize,
+    /// Most requests on keys under way at a time.
+    pub max_in_flight: usize,
+    /// Most bytes of bodies that are read or written at a time.
+    pub max_body_bytes_in_flight: u64,
 }
 
 /// A node's settings.

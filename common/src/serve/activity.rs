@@ -21,6 +21,7 @@ use http::Version;
 use http_body::{Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::{Semaphore, SemaphorePermit},
     time::Instant,
 };
 
@@ -29,6 +30,10 @@ use super::{
     frames::EmptyFrames,
     sending::{PIECE, Sending},
 };
+
+/// Requests without a body that one HTTP/2 connection has at work at a time; its others wait for their
+/// turn. A worker has other connections, most of them with one request.
+const AT_WORK: usize = 32;
 
 /// What a connection has served so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +66,7 @@ pub(super) struct Activity {
     sending: Mutex<(HashMap<u64, Weak<Sending>>, u64)>,
     /// It sent frames without content, and no end of them.
     flooded: AtomicBool,
+    turns: Semaphore,
 }
 
 impl Activity {
@@ -75,6 +81,7 @@ impl Activity {
             written: AtomicU64::new(0),
             sending: Mutex::default(),
             flooded: AtomicBool::new(false),
+            turns: Semaphore::new(AT_WORK),
         })
     }
 
@@ -185,6 +192,17 @@ impl Activity {
 /// A request under way.
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Activity>);
+
+impl Busy {
+    /// Waits until it is this request's turn, in the order in which they came; it lasts as long as
+    /// the permit. `None`: the connection is ending.
+    ///
+    /// Only for requests without a body: one whose body waits to be read may hold the window of the
+    /// connection, and with it the body of one whose turn it is.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.turns.acquire().await.ok()
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {

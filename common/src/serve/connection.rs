@@ -8,8 +8,11 @@ use std::{
     sync::Arc,
 };
 
-use http::Request;
-use hyper::{body::Incoming, service::service_fn};
+use http::{Request, Version};
+use hyper::{
+    body::{Body as _, Incoming},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulConnection},
@@ -89,9 +92,13 @@ pub(super) async fn serve(
         if let Some(info) = &info {
             request.extensions_mut().insert(info.clone());
         }
+        let takes_turns = version == Version::HTTP_2 && request.body().is_end_stream();
         let response = app.clone().call(request);
         async move {
-            let response = response.await;
+            let response = {
+                let _turn = if takes_turns { busy.turn().await } else { None };
+                response.await
+            };
             Ok::<_, Infallible>(response.map(|body| BusyBody::new(body, version, busy)))
         }
     });

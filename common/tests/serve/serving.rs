@@ -142,3 +142,34 @@ async fn peer_addresses_are_there_where_they_are_asked_for() {
         assert_eq!(client.get("/").await, if wanted { local } else { "none".into() });
     }
 }
+
+#[tokio::test]
+async fn the_requests_of_one_http2_connection_take_turns_and_others_are_not_held_up() {
+    const AT_WORK: usize = 32;
+    const ASKED: usize = 2 * AT_WORK + 1;
+    let running = start(long(), 1).await;
+    let client = http2_client(&running).await;
+    let asked: Vec<_> = (0..ASKED)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.send_request(http2_get("/held")).await.unwrap() })
+        })
+        .collect();
+    for _ in 0..AT_WORK {
+        running.held_called().await;
+    }
+    // Somebody else's request comes to its handler; no other one of these has.
+    assert_eq!(running.client().await.get("/").await, "hello");
+    assert_eq!(running.handlers.called.available_permits(), 0);
+    // Its requests with a body don't wait: their data would be in the way of the others'.
+    let posted = Request::post("http://x/length").body(Body::from("12345")).unwrap();
+    let length = client.clone().send_request(posted).await.unwrap();
+    assert_eq!(length.into_body().collect().await.unwrap().to_bytes(), "5");
+    // Whoever is done makes room for the next.
+    running.handlers.release.add_permits(1);
+    running.held_called().await;
+    running.handlers.release.add_permits(ASKED);
+    for response in asked {
+        assert_eq!(response.await.unwrap().status(), 200);
+    }
+}

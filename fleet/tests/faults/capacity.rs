@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use fleet::{
     load::Load,
-    recorder::{Planned, Recording},
+    recorder::{Operation, Planned, Recording},
 };
 
 /// The first rate that is tried, in operations per second; each further one doubles it.
@@ -46,7 +46,9 @@ async fn answered_at(
     drop(running);
     let (from, to) = (recording.started + WARM_UP, recording.started + TRIED);
     let answered = |at: Option<Duration>| at.is_some_and(|at| (from..to).contains(&at));
-    let count = recording.operations.iter().filter(|o| answered(o.answered)).count();
+    // What an overloaded fleet refuses is answered, too.
+    let done = |o: &&Operation| answered(o.answered) && !o.outcome.failed();
+    let count = recording.operations.iter().filter(done).count();
     count as f64 / (to - from).as_secs_f64()
 }
 

@@ -1,0 +1,53 @@
+//! A node whose operations come late, one and all, refuses them; what comes in time it does.
+
+use std::time::Duration;
+
+use fleet::{
+    http,
+    local::{LocalFleet, Plan},
+};
+use proto::v1::{self, op::Kind};
+use tokio::time::timeout;
+
+use super::tiny::{Stream, now_us};
+
+/// How soon that is noticed at the latest, on however slow a machine.
+const NOTICED: Duration = Duration::from_secs(20);
+
+/// What a node answers to one operation, sent with that stamp.
+async fn asked(stream: &mut Stream, stamp_us: u64) -> Result<v1::Reply, String> {
+    stream.ask(1, stamp_us)?;
+    let op = stream.next().await?.ops.pop().ok_or("an empty batch")?;
+    match op.kind {
+        Some(Kind::Reply(reply)) => Ok(reply),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_behind_refuses_what_comes_late_until_it_has_caught_up() {
+    let fleet = LocalFleet::start(Plan { nodes: 1, ..Plan::default() }).await.unwrap();
+    let node = fleet.nodes().next().unwrap();
+    let mut stream = Stream::open(node.grpc_address()).await.unwrap();
+    let first = now_us();
+    assert_eq!(asked(&mut stream, first).await.unwrap().value, "630");
+
+    // From here on every batch seems to have been sent then, and waited since.
+    let refused = async {
+        loop {
+            let reply = asked(&mut stream, first).await.unwrap();
+            if reply.code() == v1::Code::Overloaded {
+                return reply;
+            }
+        }
+    };
+    let refused = timeout(NOTICED, refused).await.expect("late operations are refused");
+    assert!(refused.value.is_empty());
+    let metrics = http::get(node.http_address(), "/metrics").await.unwrap().text();
+    let line = metrics.lines().find(|line| line.starts_with("ringway_refused_late_total")).unwrap();
+    assert!(!line.ends_with(" 0"), "{line}");
+
+    assert_eq!(asked(&mut stream, now_us()).await.unwrap().value, "630", "this one is in time");
+    drop(stream);
+    fleet.stop().await;
+}
