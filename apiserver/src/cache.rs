@@ -10,11 +10,14 @@ use common::{
     entry::Version,
     error::Result,
     key::{GroupName, Key},
+    near::LEASE,
     route::{Answered, Ask, Router, Write, version_of},
     topology::Topology,
 };
 use proto::v1::{self, Condition};
 use tokio::time::Instant;
+
+use crate::near::{Look, Near};
 
 /// A value, and what is to be known about it.
 #[derive(Debug)]
@@ -27,6 +30,22 @@ pub(crate) struct Entry {
     /// `None`: it never expires.
     pub(crate) ttl: Option<Duration>,
     pub(crate) source: v1::Source,
+    /// It was held here.
+    pub(crate) is_near: bool,
+}
+
+impl From<v1::Reply> for Entry {
+    fn from(reply: v1::Reply) -> Self {
+        Self {
+            version: version_of(&reply),
+            source: reply.source(),
+            value: reply.value,
+            content_type: reply.content_type,
+            age: Duration::from_millis(reply.age_ms),
+            ttl: (reply.ttl_ms > 0).then(|| Duration::from_millis(reply.ttl_ms)),
+            is_near: false,
+        }
+    }
 }
 
 /// What a write did.
@@ -39,12 +58,14 @@ pub(crate) struct Stored {
 /// One worker's way to the cluster.
 pub(crate) struct Cache {
     router: Router,
+    near: Option<Arc<Near>>,
     request_timeout: Duration,
 }
 
 impl Cache {
-    pub(crate) fn new(router: Router, request_timeout: Duration) -> Self {
-        Self { router, request_timeout }
+    /// `near` has to be the one for which the router was made.
+    pub(crate) fn new(router: Router, near: Option<Arc<Near>>, request_timeout: Duration) -> Self {
+        Self { router, near, request_timeout }
     }
 
     /// The topology as of now.
@@ -53,15 +74,22 @@ impl Cache {
     }
 
     pub(crate) async fn get(&self, group: GroupName, key: Key, started: Instant) -> Result<Entry> {
-        let reply = self.call(Ask::get(group, key), started).await?.reply;
-        Ok(Entry {
-            version: version_of(&reply),
-            source: reply.source(),
-            value: reply.value,
-            content_type: reply.content_type,
-            age: Duration::from_millis(reply.age_ms),
-            ttl: (reply.ttl_ms > 0).then(|| Duration::from_millis(reply.ttl_ms)),
-        })
+        let Some(near) = &self.near else { return self.ask(group, key, started).await };
+        let topologies = &self.router.shared().topologies;
+        match near.look(topologies, group.as_str(), key.as_str()) {
+            Look::Held(entry) => Ok(entry),
+            Look::Ask(None) => self.ask(group, key, started).await,
+            Look::Ask(Some(wish)) => {
+                let ask = Ask::get(group.clone(), key.clone()).to_hold(LEASE);
+                let answered = self.call(ask, started).await?;
+                near.install(&wish, group.as_str(), key.as_str(), &answered);
+                Ok(answered.reply.into())
+            }
+        }
+    }
+
+    async fn ask(&self, group: GroupName, key: Key, started: Instant) -> Result<Entry> {
+        Ok(self.call(Ask::get(group, key), started).await?.reply.into())
     }
 
     pub(crate) async fn put(

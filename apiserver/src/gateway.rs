@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use common::{
     clock::Clock,
     condition::ClusterMetrics,
-    config::Settings,
+    config::{GatewaySettings, Settings},
     discovery::Discovery,
     lifecycle::Lifecycle,
     link::Identity,
@@ -18,6 +18,7 @@ use common::{
     topology::{self, Topologies},
     worker::{Workers, default_workers},
 };
+use prometheus_client::registry::Registry;
 use proto::v1::Role;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -27,6 +28,7 @@ use crate::{
     cache::Cache,
     http::{self, Worker},
     metrics::Metrics,
+    near::{Near, NearFamilies},
 };
 pub(crate) use process::{Process, Readiness};
 
@@ -76,9 +78,10 @@ impl Gateway {
         telemetry::register_runtimes(registry.registry(), workers.handles());
         ClusterMetrics::register(registry.registry(), Arc::clone(&route), Arc::clone(&clock));
         let metrics = Metrics::register(registry.registry());
+        let nears = nears(gateway, workers.handles().len(), &clock, registry.registry());
         let connections = ServeFamilies::register(registry.registry()).listener("gateway");
         let stop = lifecycle.stop();
-        let process = Process::new(settings, route, registry, clock, stop.soft.clone());
+        let process = Process::new(settings, route, nears, registry, clock, stop.soft.clone());
         let process = Arc::new(process);
 
         let prober = Router::new(Arc::clone(&process.route), Handle::current());
@@ -138,6 +141,19 @@ fn route(
     Arc::new(Shared::new(identity, topologies, persistence, clock))
 }
 
+/// Each worker's near cache; none if the gateway is to hold nothing.
+fn nears(
+    gateway: &GatewaySettings,
+    workers: usize,
+    clock: &Arc<dyn Clock>,
+    registry: &mut Registry,
+) -> Vec<Arc<Near>> {
+    let families = NearFamilies::register(registry);
+    let each = gateway.near_capacity as usize / workers;
+    let near = |worker| Arc::new(Near::new(each, Arc::clone(clock), families.worker(worker)));
+    (0..workers).filter(|_| each > 0).map(near).collect()
+}
+
 /// One application for each worker, with links of its own.
 fn targets(
     workers: &Workers,
@@ -146,10 +162,15 @@ fn targets(
     request_timeout: Duration,
 ) -> Vec<Target> {
     let target = |(index, runtime): (usize, &Handle)| {
-        let router = Router::new(Arc::clone(&process.route), runtime.clone());
-        let cache = Cache::new(router, request_timeout);
+        let (route, runtime) = (Arc::clone(&process.route), runtime.clone());
+        let near = process.nears.get(index).cloned();
+        let router = match near.clone() {
+            Some(near) => Router::lending(route, runtime.clone(), near),
+            None => Router::new(route, runtime.clone()),
+        };
+        let cache = Cache::new(router, near, request_timeout);
         let worker = Worker::new(cache, Arc::clone(process), metrics.worker(index));
-        Target::new(runtime.clone(), http::app(Arc::new(worker)))
+        Target::new(runtime, http::app(Arc::new(worker)))
     };
     workers.handles().iter().enumerate().map(target).collect()
 }

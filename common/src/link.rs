@@ -17,7 +17,7 @@ mod queue;
 mod slab;
 mod task;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proto::v1::{self, op::Kind};
 use tokio::{
@@ -27,7 +27,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::topology::Epoch;
+use crate::{near::Holder, topology::Epoch};
 
 /// Submissions on their way to a link's task; more are refused as [`Unsent::Full`].
 const SUBMISSIONS: usize = 4096;
@@ -145,8 +145,23 @@ impl Link {
     /// A link whose task runs on `runtime`; it connects with the first call. It ends when the last
     /// clone is gone and everything outstanding is answered.
     pub fn spawn(runtime: &Handle, identity: Identity, peer: Peer, lane: v1::Lane) -> Self {
+        Self::start(runtime, task::Setup { identity, peer, lane, holder: None })
+    }
+
+    /// The same on the small lane, with somebody to whom the node may lend values.
+    pub fn lending(
+        runtime: &Handle,
+        identity: Identity,
+        peer: Peer,
+        holder: Arc<dyn Holder>,
+    ) -> Self {
+        let lane = v1::Lane::Small;
+        Self::start(runtime, task::Setup { identity, peer, lane, holder: Some(holder) })
+    }
+
+    fn start(runtime: &Handle, setup: task::Setup) -> Self {
         let (submissions, queue) = mpsc::channel(SUBMISSIONS);
-        runtime.spawn(task::run(task::Setup { identity, peer, lane }, queue));
+        runtime.spawn(task::run(setup, queue));
         Self { submissions }
     }
 

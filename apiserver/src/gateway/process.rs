@@ -13,11 +13,15 @@ use common::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::near::Near;
+
 const STOPPING: &str = "the gateway is stopping";
 
 /// The process as handlers see it.
 pub(crate) struct Process {
     pub(crate) route: Arc<Shared>,
+    /// The workers' near caches; none if nothing is to be held.
+    pub(crate) nears: Vec<Arc<Near>>,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
     started: Duration,
@@ -41,6 +45,7 @@ impl Process {
     pub(super) fn new(
         settings: &Settings,
         route: Arc<Shared>,
+        nears: Vec<Arc<Near>>,
         metrics: Metrics,
         clock: Arc<dyn Clock>,
         stopping: CancellationToken,
@@ -48,6 +53,7 @@ impl Process {
         let max_values = settings.groups.iter();
         Self {
             route,
+            nears,
             metrics,
             started: clock.monotonic(),
             clock,

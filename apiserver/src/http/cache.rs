@@ -56,6 +56,7 @@ async fn read(worker: &Worker, uri: &Uri, headers: &HeaderMap, started: Instant)
 
 fn found(entry: Entry, headers: &HeaderMap) -> Response {
     let unchanged = not_modified(headers, entry.version);
+    let status = cache_status(&entry);
     let body = if unchanged { no_body() } else { Body::from(entry.value) };
     let mut response = Response::new(body);
     let fields = response.headers_mut();
@@ -65,7 +66,7 @@ fn found(entry: Entry, headers: &HeaderMap) -> Response {
     if let Some(ttl) = entry.ttl {
         fields.insert(header::CACHE_CONTROL, max_age(entry.age, ttl));
     }
-    fields.insert(STATUS, cache_status(entry.source));
+    fields.insert(STATUS, status);
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     } else {
@@ -88,8 +89,9 @@ fn max_age(age: Duration, ttl_left: Duration) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("no-cache"))
 }
 
-fn cache_status(source: Source) -> HeaderValue {
-    HeaderValue::from_static(match source {
+fn cache_status(entry: &Entry) -> HeaderValue {
+    HeaderValue::from_static(match entry.source {
+        Source::Hit if entry.is_near => "ringway; hit; detail=near",
         Source::Hit => "ringway; hit",
         Source::Loaded => "ringway; fwd=miss; stored",
         Source::Stale => "ringway; hit; fwd=stale",

@@ -13,7 +13,7 @@ use common::{
     link::frame::{self, MAX_BATCH_BYTES, MAX_BATCH_OPS},
     route::Router,
 };
-use proto::v1::{self, not_started::Reason, op::Kind};
+use proto::v1::{self, Verb, not_started::Reason, op::Kind};
 use tokio::{sync::mpsc, time::timeout};
 use tonic::{Status, Streaming};
 use uuid::Uuid;
@@ -21,10 +21,12 @@ use uuid::Uuid;
 use super::{
     NodeService,
     deferred::Deferred,
+    lent::Lent,
     operation::{Later, Moment, Sender as OpSender, execute, not_started, unsupported},
     relay,
     stale::MailAge,
 };
+use crate::loans::Recall;
 
 /// Batches handed to the transport ahead of its writing them.
 const WRITE_AHEAD: usize = 4;
@@ -72,13 +74,14 @@ async fn serve(
     let lane = hello.map_or(v1::Lane::Small, v1::Hello::lane);
     let (deferred, answers) = mpsc::channel(MAX_DEFERRED);
     let mut stream = Stream {
-        node,
         router,
         lane,
         peer: hello.and_then(node_of),
+        lent: hello.and_then(|hello| Lent::to(hello, &node.clock)),
         mail: MailAge::default(),
         waiting: Waiting::default(),
         deferred,
+        node,
     };
     stream.hello(outbound)?;
     stream.receive(first.unwrap_or_default());
@@ -98,6 +101,8 @@ struct Stream {
     lane: v1::Lane,
     peer: Option<(NodeId, Uuid)>,
     mail: MailAge,
+    /// What was lent to the peer.
+    lent: Option<Lent>,
     waiting: Waiting,
     deferred: mpsc::Sender<v1::Op>,
 }
@@ -135,6 +140,7 @@ impl Stream {
                     }
                 },
                 Some(answer) = answers.recv() => self.waiting.push(answer),
+                Some(op) = Lent::next(&mut self.lent) => self.waiting.push(op),
                 writable = writable(outbound), if blocked => if !writable {
                     return Ok(());
                 },
@@ -145,6 +151,9 @@ impl Stream {
             }
             if self.waiting.is_over_bounds() {
                 return Err(Status::resource_exhausted("answers are not read"));
+            }
+            if self.lent.as_mut().is_some_and(Lent::is_over_bounds) {
+                return Err(Status::resource_exhausted("invalidations are not taken"));
             }
         }
     }
@@ -172,6 +181,7 @@ impl Stream {
         let age = self.mail.of(&batch);
         let epoch = batch.epoch.unwrap_or_default();
         let moment = Moment::of(&self.node);
+        let holder = self.lent.as_ref().map(|lent| Arc::clone(&lent.holder));
         let sender = OpSender {
             epoch: &epoch,
             age,
@@ -180,6 +190,7 @@ impl Stream {
             pending: false,
             met: false,
             stands_in_for: None,
+            holder: holder.as_ref(),
         };
         for v1::Op { id, kind } in batch.ops {
             let answer = match kind {
@@ -188,8 +199,16 @@ impl Stream {
                 Some(Kind::Ping(_)) => Some(Kind::Pong(v1::Pong { draining: moment.leaving })),
                 // What was not deferred is done by now, and what was will not take long.
                 Some(Kind::Cancel(_)) => None,
+                Some(Kind::InvalidateAck(_)) => {
+                    self.lent.iter_mut().for_each(|lent| lent.confirmed(id));
+                    None
+                }
+                Some(Kind::Takeover(_)) if self.peer.is_some() => {
+                    Some(self.node.taken_over(&epoch))
+                }
                 Some(Kind::Hint(hint)) if self.peer.is_some() => {
-                    Some(Kind::Reply(self.node.take_hints(&hint)))
+                    let (reply, recall) = self.node.take_hints(&hint);
+                    self.acknowledge(id, Kind::Reply(reply), Some(recall))
                 }
                 Some(Kind::HintsWanted(wanted)) => Some(self.hints(&wanted)),
                 _ => Some(Kind::Reply(unsupported("operation"))),
@@ -210,7 +229,16 @@ impl Stream {
 
     /// Does a request; `None`: it will answer later.
     fn request(&self, id: u64, request: v1::Request, sender: &OpSender<'_>) -> Option<Kind> {
+        let is_write = request.verb() != Verb::Get;
+        // A write that is applied and can't wait for its acknowledgement could not be answered.
+        if is_write && self.deferred.capacity() == 0 {
+            return Some(not_started(Reason::Overloaded));
+        }
         match execute(&self.node, &request, sender) {
+            Ok(kind) if is_write => {
+                let recall = self.node.recall(&request, &kind);
+                self.acknowledge(id, kind, recall)
+            }
             Ok(kind) => Some(kind),
             Err(Later::PassedOver) => {
                 let at_once = relay::at_once(&self.node, &self.router, &request, sender);
@@ -218,6 +246,22 @@ impl Stream {
             }
             Err(why) => self.defer(id, request, sender, why),
         }
+    }
+
+    /// Gives an answer when everybody has confirmed who may hold what it replaced.
+    fn acknowledge(&self, id: u64, kind: Kind, recall: Option<Recall>) -> Option<Kind> {
+        let now = self.node.clock.monotonic();
+        let Some(recall) = recall.filter(|recall| !recall.is_over(now)) else { return Some(kind) };
+        let Ok(permit) = self.deferred.clone().try_reserve_owned() else {
+            let text = "too much waits on this stream; whether it was applied is unknown";
+            return Some(Kind::Reply(Error::new(Code::Timeout, text).to_reply()));
+        };
+        let node = Arc::clone(&self.node);
+        tokio::spawn(async move {
+            node.wait_for(&recall).await;
+            permit.send(v1::Op { id, kind: Some(kind) });
+        });
+        Some(Kind::Pending(v1::Pending {}))
     }
 
     /// Does a request in a task of its own. Whoever is to wait for longer than its try hears that.

@@ -80,6 +80,7 @@ fn gateway(values: &Values) -> GatewaySettings {
         max_retries: values.number("gateway.max_retries").expect(TABLE),
         max_value: values.size("gateway.max_value").expect(TABLE),
         max_connections: values.number("gateway.max_connections").expect(TABLE),
+        near_capacity: values.size("gateway.near_capacity").expect(TABLE),
     }
 }
 

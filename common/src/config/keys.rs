@@ -149,6 +149,8 @@ pub(super) static KEYS: &[Key] = &[
         "The largest body taken for a group that this file does not define."),
     set("gateway.max_connections", Kind::Number(CONNECTIONS), "10000",
         "The most connections at a time; further ones are closed at once."),
+    set("gateway.near_capacity", Kind::Size(0..=(1 << 40)), "4MiB",
+        "Memory for hot values held in the gateway, of all its workers together; 0 holds none."),
     set("node.host", text("host", rules::host), "127.0.0.1",
         "The address the node listens on.").flag("node-host", Takes::Node),
     set("node.port", Kind::Number(PORTS), "9090",
@@ -203,6 +205,10 @@ pub(super) static GROUP_KEYS: &[Key] = &[
         "The largest value; at most the capacity, which is the default where it is smaller."),
     set("partition", Kind::Choice(&["available", "strict"]), "available",
         "For keys whose owner can't be reached: the next node stands in, or they are unavailable."),
+    set("near", Kind::Switch, "true",
+        "Gateways may hold hot values in memory, under leases of 250 ms from their owner: never \
+         stale, but a write of a held key waits for its holders, at most so long. Without effect \
+         where `idle` is set."),
     unset("origin", Kind::Origin, "none, a miss is a miss",
         "Where missing values come from: `{ kind = \"static\", values = { Tom = \"630\" } }`."),
 ];

@@ -91,6 +91,8 @@ pub struct GatewaySettings {
     pub max_value: u64,
     /// Most connections at a time.
     pub max_connections: usize,
+    /// Memory for values held under near leases, by all workers together, in bytes; 0 is none.
+    pub near_capacity: u64,
 }
 
 /// A node's settings.

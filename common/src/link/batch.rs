@@ -15,13 +15,10 @@ use crate::clock::{Clock, SystemClock};
 pub(super) fn next(
     queue: &mut Queue,
     slab: &mut Slab,
-    cancels: &mut Vec<u64>,
+    asides: &mut Vec<v1::Op>,
     now: Instant,
 ) -> Option<v1::Batch> {
-    let mut ops: Vec<v1::Op> = cancels
-        .drain(..cancels.len().min(MAX_BATCH_OPS))
-        .map(|id| v1::Op { id, kind: Some(v1::op::Kind::Cancel(v1::Cancel {})) })
-        .collect();
+    let mut ops: Vec<v1::Op> = asides.drain(..asides.len().min(MAX_BATCH_OPS)).collect();
     let epoch = queue.front().map(|queued| queued.call.epoch);
     let mut bytes = 0;
     while ops.len() < MAX_BATCH_OPS && !slab.is_full() {

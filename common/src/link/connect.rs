@@ -9,7 +9,10 @@ use tonic::{Streaming, transport::Endpoint};
 use uuid::Uuid;
 
 use super::{frame, task::Setup};
-use crate::clock::{Clock, SystemClock};
+use crate::{
+    clock::{Clock, SystemClock},
+    near,
+};
 
 /// Batches handed to the transport ahead of its writing them.
 const WRITE_AHEAD: usize = 2;
@@ -72,7 +75,9 @@ async fn exchange_hellos(setup: &Setup) -> Result<Open, String> {
 
 /// The first batch: who we are, and whom we believe to reach.
 fn opening(setup: &Setup) -> v1::Batch {
+    let features = if setup.holder.is_some() { near::FEATURE } else { 0 };
     let hello = v1::Hello {
+        features,
         to_id: setup.peer.id.clone(),
         to_instance: frame::wire_uuid(setup.peer.instance),
         ..frame::hello(&setup.identity, Uuid::new_v4(), setup.lane, None)

@@ -38,6 +38,13 @@ impl Ask {
         Self::new(v1::Verb::Get, group, key)
     }
 
+    /// And hold its value for so long, if its owner lends it.
+    #[must_use]
+    pub fn to_hold(mut self, lease: Duration) -> Self {
+        self.0.loan_ms = lease.as_millis() as u32;
+        self
+    }
+
     /// Write a key.
     pub fn set(group: GroupName, key: Key, write: Write) -> Self {
         let Self(mut request) = Self::new(v1::Verb::Set, group, key);

@@ -1,0 +1,186 @@
+//! What is lent of a group's values, kept with their keys: lending, and calling back.
+//!
+//! A loan is recorded in the key's critical section, in which its value is read, so that a write
+//! comes either before it, and then the value is the written one, or after it, and then it finds it.
+//! A loan outlives the entry: evicted or expired, the value may still be held.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use common::{entry::Version, near::LEASE};
+use foldhash::fast::RandomState;
+
+use super::{Authority, Group, Item};
+use crate::loans::{Holder, Invalidation, LoanMetrics, Recall, Recalled};
+
+/// One value lent to one holder.
+#[derive(Debug)]
+struct Loan {
+    holder: Arc<Holder>,
+    /// When it runs out.
+    until: Duration,
+    /// Set once the value was written over.
+    recalled: Option<Arc<Recalled>>,
+}
+
+impl Loan {
+    fn is_over(&self, now: Duration) -> bool {
+        self.until <= now || self.recalled.as_ref().is_some_and(|recalled| recalled.is_over(now))
+    }
+}
+
+/// The loans of a stripe's keys.
+#[derive(Debug)]
+pub(super) struct Loans {
+    by_key: HashMap<Box<str>, Vec<Loan>, RandomState>,
+    metrics: LoanMetrics,
+}
+
+impl Loans {
+    pub(super) fn new(metrics: LoanMetrics) -> Self {
+        Self { by_key: HashMap::default(), metrics }
+    }
+
+    /// Records a loan, or makes one longer that its holder has already. False: there is no room.
+    fn lend(&mut self, key: &str, holder: &Arc<Holder>, until: Duration, now: Duration) -> bool {
+        if let Some(loans) = self.by_key.get_mut(key) {
+            let is_its = |loan: &&mut Loan| {
+                loan.recalled.is_none() && Arc::ptr_eq(&loan.holder, holder)
+            };
+            if let Some(loan) = loans.iter_mut().find(is_its) {
+                loan.until = loan.until.max(until);
+                self.metrics.renewed();
+                return true;
+            }
+        }
+        if !self.metrics.has_room() {
+            self.tidy(now);
+        }
+        if !self.metrics.has_room() {
+            self.metrics.refused();
+            return false;
+        }
+        self.metrics.lent();
+        let loan = Loan { holder: Arc::clone(holder), until, recalled: None };
+        match self.by_key.get_mut(key) {
+            Some(loans) => loans.push(loan),
+            None => drop(self.by_key.insert(key.into(), vec![loan])),
+        }
+        true
+    }
+
+    /// Calls back what is lent of a key: by now there is `version`.
+    pub(super) fn call_back(&mut self, group: &Group, key: &str, version: Version, now: Duration) {
+        let Some(loans) = self.by_key.get_mut(key) else { return };
+        let before = loans.len();
+        loans.retain(|loan| !loan.is_over(now));
+        self.metrics.forgotten(before - loans.len());
+        for loan in loans.iter_mut().filter(|loan| loan.recalled.is_none()) {
+            let recalled = Recalled::new(loan.until);
+            loan.recalled = Some(Arc::clone(&recalled));
+            let (group, key) = (group.definition.name.clone(), key.into());
+            loan.holder.tell(Invalidation { group, key, version, recalled });
+            self.metrics.called_back();
+        }
+        if loans.is_empty() {
+            self.by_key.remove(key);
+        }
+    }
+
+    /// What was called back of a key and is not over.
+    fn recalled(&self, key: &str, now: Duration) -> Vec<Arc<Recalled>> {
+        let loans = self.by_key.get(key).into_iter().flatten();
+        let recalled = loans.filter_map(|loan| loan.recalled.as_ref());
+        recalled.filter(|loan| !loan.is_over(now)).cloned().collect()
+    }
+
+    /// Forgets what is over.
+    pub(super) fn tidy(&mut self, now: Duration) {
+        let mut forgotten = 0;
+        self.by_key.retain(|_, loans| {
+            let before = loans.len();
+            loans.retain(|loan| !loan.is_over(now));
+            forgotten += before - loans.len();
+            !loans.is_empty()
+        });
+        self.metrics.forgotten(forgotten);
+    }
+
+    /// Keys with how many hold them.
+    fn holders(&self, now: Duration) -> impl Iterator<Item = (&str, usize)> {
+        self.by_key.iter().map(move |(key, loans)| {
+            (&**key, loans.iter().filter(|loan| !loan.is_over(now)).count())
+        })
+    }
+}
+
+/// A key that is lent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LentKey {
+    /// The key.
+    pub key: String,
+    /// How many hold it.
+    pub holders: usize,
+}
+
+impl Group {
+    /// Whether its values are lent at all. Not where entries live by being read: who reads a lent
+    /// value does not tell.
+    pub fn lends(&self) -> bool {
+        self.definition.near && self.definition.idle.is_zero()
+    }
+
+    /// Reads a key's value and lends it, for `asked` or for [`LEASE`] if that is shorter; the time is
+    /// for how long. `None`: it is not lent (there is none, it is larger than `most`, there is no room
+    /// for the loan); [`Group::get`] says more. `owned` is asked in the key's critical section.
+    ///
+    /// # Errors
+    /// What `owned` says when the node may not answer for the key.
+    pub fn lend<E>(
+        &self,
+        most: usize,
+        key: &str,
+        holder: &Arc<Holder>,
+        asked: Duration,
+        owned: impl FnOnce() -> Result<Authority, E>,
+    ) -> Result<Option<(Item, Duration)>, E> {
+        if !self.lends() || asked.is_zero() {
+            return Ok(None);
+        }
+        let slot = self.slots.of(key);
+        let mut stripe = self.critical.enter(slot);
+        self.follow_floors();
+        let authority = owned()?;
+        let now = self.clock.monotonic();
+        let Some(entry) = self.store.get(slot, key) else { return Ok(None) };
+        let is_ours = !authority.is_stand_in() && !entry.is_stand_in();
+        if !is_ours || self.is_absent(&entry, now) || entry.value_len() > most {
+            return Ok(None);
+        }
+        let loan = asked.min(LEASE);
+        let is_lent = stripe.loans.lend(key, holder, now + loan, now);
+        Ok(is_lent.then(|| (self.hit(entry, most, now), loan)))
+    }
+
+    /// What a write of a key has to wait for, once it was applied: everybody who may still believe an
+    /// older value, also because of a write before it that is not acknowledged yet.
+    pub fn recall(&self, key: &str) -> Recall {
+        if !self.lends() {
+            return Recall::default();
+        }
+        let stripe = self.critical.enter(self.slots.of(key));
+        Recall::of(stripe.loans.recalled(key, self.clock.monotonic()))
+    }
+
+    /// The keys that are lent now, at most `limit`, those with the most holders first.
+    pub fn lent_keys(&self, limit: usize) -> Vec<LentKey> {
+        let now = self.clock.monotonic();
+        let mut keys = Vec::new();
+        self.critical.each(|stripe| {
+            let lent = stripe.loans.holders(now).filter(|(_, holders)| *holders > 0);
+            keys.extend(lent.map(|(key, holders)| LentKey { key: key.to_owned(), holders }));
+        });
+        keys.sort_by(|a, b| b.holders.cmp(&a.holders).then_with(|| a.key.cmp(&b.key)));
+        keys.truncate(limit);
+        keys
+    }
+}
