@@ -17,7 +17,7 @@ use common::{
 use proto::v1::{self, Condition};
 use tokio::time::Instant;
 
-use crate::near::{Look, Near};
+use crate::near::{Lent, Look, Near};
 
 /// A value, and what is to be known about it.
 #[derive(Debug)]
@@ -45,6 +45,14 @@ impl From<v1::Reply> for Entry {
             ttl: (reply.ttl_ms > 0).then(|| Duration::from_millis(reply.ttl_ms)),
             is_near: false,
         }
+    }
+}
+
+impl From<Lent> for Entry {
+    fn from(lent: Lent) -> Self {
+        let Lent { value, content_type, version, age, ttl } = lent;
+        let (source, is_near) = (v1::Source::Hit, true);
+        Self { value, content_type, version, age, ttl, source, is_near }
     }
 }
 
@@ -77,12 +85,15 @@ impl Cache {
         let Some(near) = &self.near else { return self.ask(group, key, started).await };
         let topologies = &self.router.shared().topologies;
         match near.look(topologies, group.as_str(), key.as_str()) {
-            Look::Held(entry) => Ok(entry),
+            Look::Held(lent) => Ok(lent.into()),
             Look::Ask(None) => self.ask(group, key, started).await,
             Look::Ask(Some(wish)) => {
                 let ask = Ask::get(group.clone(), key.clone()).to_hold(LEASE);
                 let answered = self.call(ask, started).await?;
-                near.install(&wish, group.as_str(), key.as_str(), &answered);
+                let reply = &answered.reply;
+                if let Some(lender) = answered.lender() {
+                    near.install(&wish, group.as_str(), key.as_str(), reply, lender);
+                }
                 Ok(answered.reply.into())
             }
         }

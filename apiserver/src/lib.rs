@@ -7,6 +7,6 @@ mod cache;
 mod gateway;
 mod http;
 mod metrics;
-mod near;
+pub mod near;
 
 pub use gateway::{Gateway, StartError};

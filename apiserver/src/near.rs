@@ -12,6 +12,7 @@ mod sketch;
 mod table;
 
 use std::{
+    fmt,
     hash::BuildHasher,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -23,7 +24,7 @@ use common::{
     entry::Version,
     link::frame::BULK_OVER,
     near::{Holder, believed},
-    route::{Answered, Lender, version_of},
+    route::{Lender, version_of},
     topology::Topologies,
 };
 use foldhash::fast::RandomState;
@@ -34,8 +35,8 @@ use self::{
     sketch::Sketch,
     table::{Held, Rate, Table, Term},
 };
-use crate::cache::Entry;
-pub(crate) use metrics::{NearFamilies, NearMetrics};
+pub(crate) use metrics::NearFamilies;
+pub use metrics::NearMetrics;
 
 /// Reads, by the sketch's count, from which a key is hot. The count is between once and twice the
 /// reads of a lease, so this is about three of them: a held value then spares at least every second
@@ -43,7 +44,7 @@ pub(crate) use metrics::{NearFamilies, NearMetrics};
 const HOT: u32 = 4;
 
 /// One worker's near cache.
-pub(crate) struct Near {
+pub struct Near {
     state: Mutex<State>,
     hasher: RandomState,
     clock: Arc<dyn Clock>,
@@ -57,16 +58,32 @@ struct State {
 }
 
 /// What a look found.
-pub(crate) enum Look {
+#[derive(Debug)]
+pub enum Look {
     /// A value that may be believed.
-    Held(Entry),
+    Held(Lent),
     /// Nothing: the owner has to be asked, and if there is a wish, for a loan.
     Ask(Option<Wish>),
 }
 
+/// A held value, as of now.
+#[derive(Debug)]
+pub struct Lent {
+    /// The value.
+    pub value: Bytes,
+    /// Empty: `application/octet-stream`.
+    pub content_type: String,
+    /// Which write made it.
+    pub version: Version,
+    /// Time since it was stored.
+    pub age: Duration,
+    /// Time until it expires; `None`: it never does.
+    pub ttl: Option<Duration>,
+}
+
 /// The wish to hold a key's value.
 #[derive(Debug)]
-pub(crate) struct Wish {
+pub struct Wish {
     hash: u64,
     /// Before the owner was asked: what it lends runs from here.
     sent: Duration,
@@ -74,16 +91,26 @@ pub(crate) struct Wish {
 
 /// A key that is held.
 #[derive(Debug, PartialEq)]
-pub(crate) struct HotKey {
-    pub(crate) group: String,
-    pub(crate) key: String,
-    pub(crate) owner: String,
-    pub(crate) reads_per_second: f64,
+pub struct HotKey {
+    /// Its group.
+    pub group: String,
+    /// The key.
+    pub key: String,
+    /// The id of the node that lent it.
+    pub owner: String,
+    /// About how often it is read here.
+    pub reads_per_second: f64,
+}
+
+impl fmt::Debug for Near {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Near").finish_non_exhaustive()
+    }
 }
 
 impl Near {
     /// An empty one for values of so many bytes in all.
-    pub(crate) fn new(capacity: usize, clock: Arc<dyn Clock>, metrics: NearMetrics) -> Self {
+    pub fn new(capacity: usize, clock: Arc<dyn Clock>, metrics: NearMetrics) -> Self {
         let state = State {
             sketch: Sketch::new(clock.monotonic()),
             table: Table::new(capacity),
@@ -101,7 +128,7 @@ impl Near {
     }
 
     /// Counts a read, and answers it if the key's value is held.
-    pub(crate) fn look(&self, topologies: &Topologies, group: &str, key: &str) -> Look {
+    pub fn look(&self, topologies: &Topologies, group: &str, key: &str) -> Look {
         let hash = self.hash(group, key);
         let mut state = self.lock();
         let State { sketch, table, .. } = &mut *state;
@@ -124,23 +151,11 @@ impl Near {
             return wish();
         }
         self.metrics.hit();
-        Look::Held(held.entry(now))
+        Look::Held(held.lent(now))
     }
 
-    /// Holds what the owner has lent, if it may be held yet.
-    pub(crate) fn install(&self, wish: &Wish, group: &str, key: &str, answered: &Answered) {
-        if let Some(lender) = answered.lender() {
-            self.install_lent(wish, group, key, (&answered.reply, lender));
-        }
-    }
-
-    fn install_lent(
-        &self,
-        wish: &Wish,
-        group: &str,
-        key: &str,
-        (reply, lender): (&v1::Reply, Lender),
-    ) {
+    /// Holds what `lender` has lent with a reply, if it may be held yet.
+    pub fn install(&self, wish: &Wish, group: &str, key: &str, reply: &v1::Reply, lender: Lender) {
         let is_current = reply.source() != v1::Source::Stale && !reply.use_bulk;
         if !is_current || reply.value.len() > BULK_OVER {
             return;
@@ -175,7 +190,8 @@ impl Near {
             value: Bytes::copy_from_slice(&reply.value),
             content_type: reply.content_type.clone(),
             version,
-            born: sent.saturating_sub(Duration::from_millis(reply.age_ms)),
+            asked: sent,
+            age: Duration::from_millis(reply.age_ms),
             expires,
             lender,
             term,
@@ -185,7 +201,7 @@ impl Near {
     }
 
     /// The keys that are held now, in no particular order.
-    pub(crate) fn hot_keys(&self) -> Vec<HotKey> {
+    pub fn hot_keys(&self) -> Vec<HotKey> {
         let state = self.lock();
         let now = self.clock.monotonic();
         let valid = state.table.iter().filter(|held| held.term.until > now);
@@ -226,15 +242,13 @@ impl Holder for Near {
 }
 
 impl Held {
-    fn entry(&self, now: Duration) -> Entry {
-        Entry {
+    fn lent(&self, now: Duration) -> Lent {
+        Lent {
             value: self.value.clone(),
             content_type: self.content_type.clone(),
             version: self.version,
-            age: now.saturating_sub(self.born),
+            age: self.age + now.saturating_sub(self.asked),
             ttl: self.expires.map(|expires| expires.saturating_sub(now)),
-            source: v1::Source::Hit,
-            is_near: true,
         }
     }
 }

@@ -63,7 +63,7 @@ impl NearFamilies {
 
 /// One worker's counters.
 #[derive(Debug, Default)]
-pub(crate) struct NearMetrics {
+pub struct NearMetrics {
     hits: Counter<u64, AtomicU64>,
     installs: Counter<u64, AtomicU64>,
     renewals: Counter<u64, AtomicU64>,

@@ -26,8 +26,9 @@ pub(super) struct Held {
     pub(super) value: Bytes,
     pub(super) content_type: String,
     pub(super) version: Version,
-    /// When it was stored, by this process's clock.
-    pub(super) born: Duration,
+    /// When it was asked for, and how old it was then.
+    pub(super) asked: Duration,
+    pub(super) age: Duration,
     /// When it expires; `None`: never.
     pub(super) expires: Option<Duration>,
     pub(super) lender: Lender,
@@ -216,7 +217,8 @@ mod tests {
             value: vec![0; bytes].into(),
             content_type: String::new(),
             version: Version::default(),
-            born: NOW,
+            asked: NOW,
+            age: Duration::ZERO,
             expires: None,
             lender: Lender::new(Arc::new(Topology::empty()), 0),
             term: Term::new(NOW, NOW + LEASE),

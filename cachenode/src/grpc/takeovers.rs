@@ -71,6 +71,19 @@ impl Takeover {
     }
 }
 
+/// Whether a node may own keys now that were others' before: not where others only joined or became
+/// heavier.
+fn may_gain(own: &NodeId, before: &Topology, now: &Topology) -> bool {
+    let weight = |topology: &Topology, id: &NodeId| {
+        topology.index_of(id).map_or(0, |index| topology.member(index).weight)
+    };
+    let has_less = |former: &NodeRecord| weight(now, &former.id) < former.weight;
+    let mut others = before.members().iter().filter(|member| member.id != *own);
+    let is_the_same_circle = before.ring.settings() == now.ring.settings();
+    let has_more = weight(now, own) > weight(before, own);
+    !before.members().is_empty() && (!is_the_same_circle || has_more || others.any(has_less))
+}
+
 impl Takeovers {
     /// The ring has changed. Without a ring before it, all keys may have been others'.
     pub(super) fn begin(&self, own: &NodeId, before: Option<&Arc<Topology>>, now: &Topology) {
@@ -82,7 +95,8 @@ impl Takeovers {
         others.extend(former.iter().filter(is_new).cloned());
         let is_member = others.iter().any(|member| member.id == *own);
         others.retain(|member| member.id != *own);
-        if !is_member || others.is_empty() || before.is_some_and(|it| it.members().is_empty()) {
+        let may_gain = before.is_none_or(|before| may_gain(own, before, now));
+        if !is_member || others.is_empty() || !may_gain {
             return;
         }
         let mut under_way = self.lock();
@@ -144,5 +158,101 @@ impl NodeService {
             self.newer.told(epoch);
         }
         Kind::Reply(v1::Reply::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use common::{
+        clock::ManualClock,
+        discovery::{NodeState, RingSettings, View},
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn ring(as_of: u64, members: &[(&str, u32)]) -> Arc<Topology> {
+        let record = |&(id, weight): &(&str, u32)| NodeRecord {
+            id: id.parse().unwrap(),
+            instance: Uuid::from_u128(1),
+            grpc: "127.0.0.1:1".to_owned(),
+            http: String::new(),
+            zone: String::new(),
+            weight,
+            state: NodeState::Active,
+            version: String::new(),
+            started_at: String::new(),
+        };
+        let members: BTreeMap<_, _> =
+            members.iter().map(record).map(|record| (record.id.clone(), record)).collect();
+        let view = View {
+            generation: Uuid::from_u128(1),
+            as_of,
+            ring: RingSettings::default(),
+            members,
+            carried: BTreeSet::new(),
+        };
+        Arc::new(Topology::empty().next(&view))
+    }
+
+    fn begun(before: &Arc<Topology>, now: &Topology) -> Vec<Arc<Takeover>> {
+        let takeovers = Takeovers::default();
+        takeovers.begin(&"a".parse().unwrap(), Some(before), now);
+        takeovers.take_up()
+    }
+
+    #[test]
+    fn only_who_may_have_gained_keys_asks() {
+        let alone = ring(1, &[("a", 100)]);
+        let two = ring(2, &[("a", 100), ("b", 100)]);
+        let lighter = ring(3, &[("a", 100), ("b", 50)]);
+        let without = ring(4, &[("b", 100)]);
+        let nobody = Arc::new(Topology::empty());
+        for (before, now, asks) in [
+            (&alone, &two, false),
+            (&two, &alone, true),
+            (&two, &lighter, true),
+            (&lighter, &two, false),
+            (&without, &two, true),
+            (&two, &without, false),
+            (&nobody, &two, false),
+        ] {
+            assert_eq!(!begun(before, now).is_empty(), asks, "{:?}", now.epoch);
+        }
+        assert_eq!(begun(&two, &alone)[0].others[0].id.as_str(), "b", "also who is gone");
+    }
+
+    #[test]
+    fn a_gained_key_waits_for_all_answers_and_a_lease_and_its_own_for_nothing() {
+        let (two, alone) = (ring(1, &[("a", 100), ("b", 100)]), ring(2, &[("a", 100)]));
+        let takeover = begun(&two, &alone).remove(0);
+        let own: NodeId = "a".parse().unwrap();
+        for key in 0..100 {
+            let key = key.to_string();
+            let (owner, _) = two.owner("g", &key).unwrap();
+            let was_others = two.member(owner).id.as_str() == "b";
+            assert_eq!(takeover.has_gained(&own, "g", &key), was_others);
+        }
+        let clock = ManualClock::new();
+        assert!(!takeover.is_over(clock.monotonic() + LEASE * 100), "nobody has answered");
+        takeover.asked(&clock);
+        assert!(!takeover.is_over(clock.monotonic()));
+        clock.advance(LEASE);
+        assert!(takeover.is_over(clock.monotonic()));
+    }
+
+    #[test]
+    fn many_changes_at_once_stand_for_all_keys() {
+        let (two, alone) = (ring(1, &[("a", 100), ("b", 100)]), ring(2, &[("a", 100)]));
+        let takeovers = Takeovers::default();
+        let own: NodeId = "a".parse().unwrap();
+        (0..=MAX_TAKEOVERS).for_each(|_| takeovers.begin(&own, Some(&two), &alone));
+        let under_way = takeovers.take_up();
+        assert_eq!(under_way.len(), MAX_TAKEOVERS);
+        let last = under_way.last().unwrap();
+        assert!((0..100).all(|key| last.has_gained(&own, "g", &key.to_string())));
+        assert!(takeovers.take_up().is_empty(), "each is asked about once");
     }
 }

@@ -270,6 +270,7 @@ fn settings(partition: Partition) -> Settings {
         eviction: Eviction::Lru,
         max_value: 1 << 20,
         partition,
+        near: true,
         origin: None,
     };
     settings.groups.insert("default".parse().unwrap(), group);
@@ -318,7 +319,7 @@ pub(crate) fn well(kind: &Kind) -> Option<Kind> {
     match kind {
         Kind::Ping(_) => Some(Kind::Pong(v1::Pong::default())),
         Kind::HintsWanted(_) => Some(Kind::Hint(v1::Hint::default())),
-        Kind::Request(_) | Kind::Hint(_) => Some(Kind::Reply(v1::Reply::default())),
+        Kind::Request(_) | Kind::Hint(_) | Kind::Takeover(_) => Some(Kind::Reply(v1::Reply::default())),
         _ => None,
     }
 }
