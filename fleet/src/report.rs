@@ -32,7 +32,7 @@ pub struct Row {
 }
 
 /// All rows, in the order in which they are shown.
-pub const ROWS: [Row; 13] = [
+pub const ROWS: [Row; 14] = [
     Row {
         id: "1",
         fault: "kill -9 a node",
@@ -89,6 +89,11 @@ pub const ROWS: [Row; 13] = [
         id: "22",
         fault: "10,000 idle connections",
         promise: "≤ 20 KB each; one over the cap closed at once without spinning",
+    },
+    Row {
+        id: "near",
+        fault: "hot keys in near caches: a gateway stopped, a link cut, an owner killed and started",
+        promise: "no read that starts after an acknowledged write is older, in 10 million reads",
     },
     Row {
         id: "soak",
