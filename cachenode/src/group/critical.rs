@@ -25,6 +25,7 @@ pub(super) struct Stripe {
 #[derive(Debug)]
 pub(super) struct Critical {
     stripes: Box<[Mutex<Stripe>]>,
+    loans: LoanMetrics,
 }
 
 impl Critical {
@@ -34,7 +35,8 @@ impl Critical {
             answers: Answers::new(),
             loans: Loans::new(metrics.clone()),
         };
-        Self { stripes: (0..STRIPES).map(|_| Mutex::new(stripe())).collect() }
+        let stripes = (0..STRIPES).map(|_| Mutex::new(stripe())).collect();
+        Self { stripes, loans: metrics.clone() }
     }
 
     /// Enters the critical section of a slot's keys. A panic in one leaves each table whole, as
@@ -43,6 +45,11 @@ impl Critical {
         // The middle bits: the store's table goes by the others.
         let index = (slot >> 32) as usize % STRIPES;
         self.stripes[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether anything is lent, by this group or one that counts with it. Takes no lock.
+    pub(super) fn has_lent(&self) -> bool {
+        self.loans.outstanding() > 0
     }
 
     /// Enters one stripe after the other.

@@ -164,7 +164,8 @@ impl Group {
     /// What a write of a key has to wait for, once it was applied: everybody who may still believe an
     /// older value, also because of a write before it that is not acknowledged yet.
     pub fn recall(&self, key: &str) -> Recall {
-        if !self.lends() {
+        // What the caller's write has called back was counted before it.
+        if !self.lends() || !self.critical.has_lent() {
             return Recall::default();
         }
         let stripe = self.critical.enter(self.slots.of(key));

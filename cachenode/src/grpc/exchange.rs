@@ -36,6 +36,8 @@ const MAX_WAITING: usize = 8192;
 const MAX_WAITING_BYTES: usize = 256 << 20;
 /// Operations of one stream that run in tasks of their own, at most.
 const MAX_DEFERRED: usize = 1024;
+/// Who tells a hint gives up by itself: there is no use in saying that it takes longer.
+const NEVER_PENDING: u32 = u32::MAX;
 /// When a peer that was refused for that may come again.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 /// How long a peer may take for its Hello.
@@ -208,7 +210,7 @@ impl Stream {
                 }
                 Some(Kind::Hint(hint)) if self.peer.is_some() => {
                     let (reply, recall) = self.node.take_hints(&hint);
-                    self.acknowledge(id, Kind::Reply(reply), Some(recall))
+                    self.acknowledge(id, Kind::Reply(reply), Some(recall), NEVER_PENDING)
                 }
                 Some(Kind::HintsWanted(wanted)) => Some(self.hints(&wanted)),
                 _ => Some(Kind::Reply(unsupported("operation"))),
@@ -237,7 +239,7 @@ impl Stream {
         match execute(&self.node, &request, sender) {
             Ok(kind) if is_write => {
                 let recall = self.node.recall(&request, &kind);
-                self.acknowledge(id, kind, recall)
+                self.acknowledge(id, kind, recall, request.try_ms)
             }
             Ok(kind) => Some(kind),
             Err(Later::PassedOver) => {
@@ -248,20 +250,34 @@ impl Stream {
         }
     }
 
-    /// Gives an answer when everybody has confirmed who may hold what it replaced.
-    fn acknowledge(&self, id: u64, kind: Kind, recall: Option<Recall>) -> Option<Kind> {
+    /// Gives an answer when everybody has confirmed who may hold what it replaced. Its requester
+    /// hears `pending` only if that takes most of its try: usually it is a matter of a millisecond,
+    /// and if this node dies meanwhile, the requester may still go elsewhere.
+    fn acknowledge(
+        &self,
+        id: u64,
+        kind: Kind,
+        recall: Option<Recall>,
+        try_ms: u32,
+    ) -> Option<Kind> {
         let now = self.node.clock.monotonic();
         let Some(recall) = recall.filter(|recall| !recall.is_over(now)) else { return Some(kind) };
         let Ok(permit) = self.deferred.clone().try_reserve_owned() else {
             let text = "too much waits on this stream; whether it was applied is unknown";
             return Some(Kind::Reply(Error::new(Code::Timeout, text).to_reply()));
         };
-        let node = Arc::clone(&self.node);
+        let (node, answers) = (Arc::clone(&self.node), self.deferred.clone());
         tokio::spawn(async move {
-            node.wait_for(&recall).await;
+            let waiting = node.wait_for(&recall);
+            tokio::pin!(waiting);
+            if timeout(Duration::from_millis(try_ms.into()) / 2, &mut waiting).await.is_err() {
+                // Without room for it the requester tries again, and hears the same.
+                let _ = answers.try_send(v1::Op { id, kind: Some(Kind::Pending(v1::Pending {})) });
+                waiting.await;
+            }
             permit.send(v1::Op { id, kind: Some(kind) });
         });
-        Some(Kind::Pending(v1::Pending {}))
+        None
     }
 
     /// Does a request in a task of its own. Whoever is to wait for longer than its try hears that.

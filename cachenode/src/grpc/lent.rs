@@ -39,10 +39,10 @@ impl Lent {
     pub(super) async fn next(lent: &mut Option<Self>) -> Option<v1::Op> {
         let lent = lent.as_mut()?;
         let invalidation = lent.queue.recv().await?;
-        Some(lent.to_wire(invalidation))
+        Some(lent.announced(invalidation))
     }
 
-    fn to_wire(&mut self, invalidation: Invalidation) -> v1::Op {
+    fn announced(&mut self, invalidation: Invalidation) -> v1::Op {
         let Invalidation { group, key, version, recalled } = invalidation;
         let id = self.next_id;
         self.next_id += 1;

@@ -201,3 +201,25 @@ async fn a_write_in_a_dead_owners_stead_waits_for_what_it_may_have_lent() {
     stored(&bench, &key, "meanwhile").await;
     assert!(began.elapsed() >= LEASE, "acknowledged after {:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn a_requester_hears_that_it_takes_longer_only_when_its_try_is_half_over() {
+    let bench = standing().await;
+    let key = bench.key(false, 0);
+    stored(&bench, &key, "old").await;
+    let (mut holder, mut writer) = (open(&bench).await, open(&bench).await);
+    let write = |try_ms, value: &str| {
+        Kind::Request(v1::Request { try_ms, budget_ms: 60_000, ..set(&key, value) })
+    };
+    holder.borrow(&key).await;
+    writer.send(1, write(60_000, "new")).await;
+    let (id, _) = holder.called_back(&key).await;
+    holder.confirm(id).await;
+    assert!(matches!(writer.op().await, (1, Kind::Reply(_))), "confirmed at once");
+    holder.borrow(&key).await;
+    writer.send(2, write(100, "newer")).await;
+    let (id, _) = holder.called_back(&key).await;
+    assert!(matches!(writer.op().await, (2, Kind::Pending(_))));
+    holder.confirm(id).await;
+    assert!(matches!(writer.op().await, (2, Kind::Reply(_))));
+}
