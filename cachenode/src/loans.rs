@@ -43,8 +43,9 @@ pub struct LoanMetrics {
 impl LoanMetrics {
     /// Makes them visible.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let mut counter =
-            |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        let mut counter = |name: &str, help: &str, counter: &Counter| {
+            registry.register(name, help, counter.clone())
+        };
         counter("ringway_loans", "Values lent to near caches", &self.given);
         counter("ringway_loans_refused", "Values not lent for want of room", &self.refused);
         counter("ringway_invalidations", "Loans called back by a write", &self.invalidations);

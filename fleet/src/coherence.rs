@@ -64,8 +64,7 @@ impl Scene {
         let mut asker = None;
         while !self.stop.is_cancelled() {
             let Some(open) = opened(&mut asker, gateway).await else { continue };
-            let asked: Vec<usize> =
-                (0..AT_ONCE).map(|_| random.usize(..self.keys.len())).collect();
+            let asked: Vec<usize> = (0..AT_ONCE).map(|_| random.usize(..self.keys.len())).collect();
             let text: String = asked.iter().map(|&key| format!("{}\r\n", requests[key])).collect();
             let sent = self.now();
             let is_sent = open.send(text.as_bytes()).await.is_ok();

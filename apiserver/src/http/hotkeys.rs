@@ -79,10 +79,7 @@ async fn loans(address: &str) -> Option<LoansResponse> {
 }
 
 /// One row a key, the most read first.
-fn merged(
-    held: impl Iterator<Item = HotKey>,
-    lent: Vec<(String, Vec<LentKey>)>,
-) -> Vec<Shown> {
+fn merged(held: impl Iterator<Item = HotKey>, lent: Vec<(String, Vec<LentKey>)>) -> Vec<Shown> {
     let mut rows = BTreeMap::new();
     for HotKey { group, key, owner, reads_per_second } in held {
         let row = rows.entry((group, key)).or_insert((owner, 0.0, 0, 0));
@@ -124,10 +121,8 @@ mod tests {
         );
         let row = |row: &Shown| (row.key.clone(), row.reads_per_second, row.held, row.loans);
         let rows: Vec<_> = rows.iter().map(row).collect();
-        let expected =
-            [("hot", 100.0, 2, 4), ("warm", 10.0, 1, 0), ("else", 0.0, 0, 2)].map(
-                |(key, reads, held, loans)| (key.to_owned(), reads, held, loans),
-            );
+        let expected = [("hot", 100.0, 2, 4), ("warm", 10.0, 1, 0), ("else", 0.0, 0, 2)]
+            .map(|(key, reads, held, loans)| (key.to_owned(), reads, held, loans));
         assert_eq!(rows, expected);
     }
 }

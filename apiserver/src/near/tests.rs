@@ -239,9 +239,11 @@ async fn a_reply_that_was_overtaken_changes_nothing() {
 
 #[tokio::test]
 async fn an_entry_goes_with_its_owner_and_its_owners_life() {
-    for (after, stays) in
-        [(vec![("a", 1), ("b", 1)], None), (vec![("a", 1)], Some(true)), (vec![("a", 2)], Some(false))]
-    {
+    for (after, stays) in [
+        (vec![("a", 1), ("b", 1)], None),
+        (vec![("a", 1)], Some(true)),
+        (vec![("a", 2)], Some(false)),
+    ] {
         let mut bench = Bench::new(1 << 20).await;
         let keys: Vec<String> = (0..50).map(|n| n.to_string()).collect();
         keys.iter().for_each(|key| bench.hold(key, 1));
@@ -281,8 +283,12 @@ async fn bytes_are_bounded() {
 /// A generator that is the same every time.
 fn zipf(keys: usize, exponent: f64) -> impl FnMut() -> usize {
     let weights = (1..=keys).map(|rank| (rank as f64).powf(-exponent));
-    let sums: Vec<f64> =
-        weights.scan(0.0, |sum, weight| { *sum += weight; Some(*sum) }).collect();
+    let sums: Vec<f64> = weights
+        .scan(0.0, |sum, weight| {
+            *sum += weight;
+            Some(*sum)
+        })
+        .collect();
     let total = sums[keys - 1];
     let mut random = fastrand::Rng::with_seed(7);
     move || sums.partition_point(|sum| *sum < random.f64() * total).min(keys - 1)

@@ -43,9 +43,8 @@ impl Loans {
     /// Records a loan, or makes one longer that its holder has already. False: there is no room.
     fn lend(&mut self, key: &str, holder: &Arc<Holder>, until: Duration, now: Duration) -> bool {
         if let Some(loans) = self.by_key.get_mut(key) {
-            let is_its = |loan: &&mut Loan| {
-                loan.recalled.is_none() && Arc::ptr_eq(&loan.holder, holder)
-            };
+            let is_its =
+                |loan: &&mut Loan| loan.recalled.is_none() && Arc::ptr_eq(&loan.holder, holder);
             if let Some(loan) = loans.iter_mut().find(is_its) {
                 loan.until = loan.until.max(until);
                 self.metrics.renewed();
@@ -234,7 +233,12 @@ mod tests {
             self.group.set(write, || Ok::<_, Error>(Authority::owner(1))).map(|it| it.version)
         }
 
-        fn lend_as(&self, key: &str, holder: &Arc<Holder>, authority: Authority) -> Option<Version> {
+        fn lend_as(
+            &self,
+            key: &str,
+            holder: &Arc<Holder>,
+            authority: Authority,
+        ) -> Option<Version> {
             let owned = || Ok::<_, Infallible>(authority);
             let lent = self.group.lend(1000, key, holder, LEASE * 9, owned).unwrap();
             lent.map(|(item, loan)| {

@@ -71,10 +71,7 @@ fn deadline() -> Instant {
 
 /// A link to a node that is no member any more, for one question.
 fn former(node: &NodeService, record: &NodeRecord) -> Link {
-    let peer = Peer {
-        id: record.id.to_string(),
-        instance: record.instance,
-        address: record.grpc.clone(),
-    };
+    let peer =
+        Peer { id: record.id.to_string(), instance: record.instance, address: record.grpc.clone() };
     Link::spawn(&Handle::current(), node.identity.clone(), peer, Lane::Small)
 }

@@ -37,7 +37,10 @@ async fn what_is_called_back_is_confirmed_once_the_holder_was_told() {
     for id in [asked.id, u64::MAX] {
         stream.answer(id, invalidate("k")).await;
         let confirmed = stream.op().await;
-        assert_eq!((confirmed.id, confirmed.kind), (id, Some(Kind::InvalidateAck(v1::InvalidateAck {}))));
+        assert_eq!(
+            (confirmed.id, confirmed.kind),
+            (id, Some(Kind::InvalidateAck(v1::InvalidateAck {})))
+        );
     }
     assert_eq!(told.0.lock().unwrap().len(), 2);
     stream.answer(asked.id, value("v")).await;

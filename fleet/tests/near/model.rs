@@ -189,8 +189,9 @@ impl World {
     fn run(&mut self) {
         for _ in 0..STEPS {
             let side = self.random.usize(0..2);
+            let time = millis(self.random.u64(0..30));
             match self.random.u32(0..100) {
-                0..25 => self.pass(millis(self.random.u64(0..30))),
+                0..25 => self.pass(time),
                 25..30 => self.write(),
                 30..50 => self.read(side),
                 50..63 => self.owner_receives(side),

@@ -89,8 +89,7 @@ async fn a_repeated_write_is_acknowledged_no_sooner_than_the_first() {
     stored(&bench, &key, "old").await;
     let mut holder = open(&bench).await;
     holder.borrow(&key).await;
-    let named =
-        v1::Request { op_link: vec![7; 16].into(), op_seq: 1, ..set(&key, "new") };
+    let named = v1::Request { op_link: vec![7; 16].into(), op_seq: 1, ..set(&key, "new") };
     let first = bench.begin(named.clone());
     let (id, _) = holder.called_back(&key).await;
     let again = bench.begin(named);
@@ -143,7 +142,8 @@ async fn writes_of_gained_keys_wait_until_nobody_else_can_have_lent_them() {
             let (owner, _) = ring.owner("default", key).unwrap();
             ring.member(owner).id.clone()
         };
-        owner_in(&was_lost).as_str() == "passer-by" && owner_in(&bench.topology()) == *bench.node.id()
+        owner_in(&was_lost).as_str() == "passer-by"
+            && owner_in(&bench.topology()) == *bench.node.id()
     };
     passer_by.leave().await;
     bench.rings_agree(2).await;

@@ -339,7 +339,9 @@ pub(crate) fn well(kind: &Kind) -> Option<Kind> {
     match kind {
         Kind::Ping(_) => Some(Kind::Pong(v1::Pong::default())),
         Kind::HintsWanted(_) => Some(Kind::Hint(v1::Hint::default())),
-        Kind::Request(_) | Kind::Hint(_) | Kind::Takeover(_) => Some(Kind::Reply(v1::Reply::default())),
+        Kind::Request(_) | Kind::Hint(_) | Kind::Takeover(_) => {
+            Some(Kind::Reply(v1::Reply::default()))
+        }
         _ => None,
     }
 }
