@@ -142,7 +142,9 @@ impl Stream {
                     }
                 },
                 Some(answer) = answers.recv() => self.waiting.push(answer),
-                Some(op) = Lent::next(&mut self.lent) => self.waiting.push(op),
+                Some(ops) = Lent::next(&mut self.lent) => {
+                    ops.into_iter().for_each(|op| self.waiting.push(op));
+                }
                 writable = writable(outbound), if blocked => if !writable {
                     return Ok(());
                 },

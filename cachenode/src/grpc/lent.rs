@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use common::{clock::Clock, near::FEATURE};
+use common::{clock::Clock, link::frame::MAX_BATCH_OPS, near::FEATURE};
 use foldhash::fast::RandomState;
 use proto::v1::{self, Lane, op::Kind};
 use tokio::sync::mpsc;
@@ -35,11 +35,12 @@ impl Lent {
         Some(Self { holder, queue, unconfirmed, next_id: 1, clock })
     }
 
-    /// The next invalidation to be sent, for a stream that lends; it is safe to give that up.
-    pub(super) async fn next(lent: &mut Option<Self>) -> Option<v1::Op> {
+    /// The next invalidations to be sent, for a stream that lends; it is safe to give that up.
+    pub(super) async fn next(lent: &mut Option<Self>) -> Option<Vec<v1::Op>> {
         let lent = lent.as_mut()?;
-        let invalidation = lent.queue.recv().await?;
-        Some(lent.announced(invalidation))
+        let mut invalidations = Vec::new();
+        lent.queue.recv_many(&mut invalidations, MAX_BATCH_OPS).await;
+        Some(invalidations.into_iter().map(|it| lent.announced(it)).collect())
     }
 
     fn announced(&mut self, invalidation: Invalidation) -> v1::Op {
