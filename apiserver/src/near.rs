@@ -33,7 +33,7 @@ use proto::v1;
 use self::{
     floors::Floors,
     sketch::Sketch,
-    table::{Held, Rate, Table, Term},
+    table::{Held, Kept, Rate, Table, Term},
 };
 pub(crate) use metrics::NearFamilies;
 pub use metrics::NearMetrics;
@@ -55,6 +55,8 @@ struct State {
     sketch: Sketch,
     table: Table,
     floors: Floors,
+    /// Reads from which a key is asked for: [`HOT`], and more while there is no room.
+    bar: u32,
 }
 
 /// What a look found.
@@ -115,6 +117,7 @@ impl Near {
             sketch: Sketch::new(clock.monotonic()),
             table: Table::new(capacity),
             floors: Floors::default(),
+            bar: HOT,
         };
         Self { state: Mutex::new(state), hasher: RandomState::default(), clock, metrics }
     }
@@ -131,15 +134,17 @@ impl Near {
     pub fn look(&self, topologies: &Topologies, group: &str, key: &str) -> Look {
         let hash = self.hash(group, key);
         let mut state = self.lock();
-        let State { sketch, table, .. } = &mut *state;
+        let State { sketch, table, bar, .. } = &mut *state;
         // Read here and now: a time from before a standstill would make a lease longer.
         let now = self.clock.monotonic();
         if sketch.turn(now) {
             table.turn(now);
+            *bar = (*bar - 1).max(HOT);
             self.metrics.holds(table.len(), table.bytes());
         }
-        let is_hot = sketch.count(hash) >= HOT;
-        let wish = || Look::Ask(is_hot.then_some(Wish { hash, sent: now }));
+        let reads = sketch.count(hash);
+        let is_wanted = reads >= *bar;
+        let wish = || Look::Ask(is_wanted.then_some(Wish { hash, sent: now }));
         let Some(held) = table.find(hash, group, key) else { return wish() };
         if now >= held.term.until || !held.lender.is_owner_yet(topologies, group, key) {
             table.remove(hash);
@@ -147,8 +152,8 @@ impl Near {
         }
         held.rate.count();
         // One asks again while the others are still answered from here.
-        if is_hot && held.term.claim_renewal(now) {
-            return wish();
+        if reads >= HOT && held.term.claim_renewal(now) {
+            return Look::Ask(Some(Wish { hash, sent: now }));
         }
         self.metrics.hit();
         Look::Held(held.lent(now))
@@ -217,10 +222,16 @@ impl Near {
 
 impl State {
     fn keep(&mut self, held: Held, metrics: &NearMetrics) {
-        let Self { sketch, table, .. } = self;
-        if let Some(evicted) = table.keep(held, |hash| sketch.estimate(hash)) {
-            metrics.installed();
-            metrics.evicted(evicted);
+        let Self { sketch, table, bar, .. } = self;
+        let reads = sketch.estimate(held.hash);
+        match table.keep(held, |hash| sketch.estimate(hash)) {
+            Kept::Yes { evicted } => {
+                metrics.installed();
+                metrics.evicted(evicted);
+            }
+            // To ask for a loan was in vain: the next who asks has to be hotter.
+            Kept::NoRoom => *bar = (*bar).max(reads.saturating_add(1)),
+            Kept::TooLarge => {}
         }
         metrics.holds(table.len(), table.bytes());
     }

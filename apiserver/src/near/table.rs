@@ -104,6 +104,17 @@ impl Held {
     }
 }
 
+/// Whether a value is held now.
+#[derive(Debug, PartialEq)]
+pub(super) enum Kept {
+    /// It is, and so many had to go for it.
+    Yes { evicted: usize },
+    /// It would have been the first to go.
+    NoRoom,
+    /// It is larger than all there is.
+    TooLarge,
+}
+
 /// All of them.
 pub(super) struct Table {
     held: Vec<Held>,
@@ -152,28 +163,26 @@ impl Table {
     }
 
     /// Keeps a value, in place of whatever its hash stood for. `reads` tells how often a hash is
-    /// read: what is read less has to go when there is no room. How many went; `None`: it was not
-    /// kept, as it would be the first to go.
-    pub(super) fn keep(&mut self, held: Held, reads: impl Fn(u64) -> u32) -> Option<usize> {
+    /// read: what is read less has to go when there is no room.
+    pub(super) fn keep(&mut self, held: Held, reads: impl Fn(u64) -> u32) -> Kept {
         self.remove(held.hash);
         let weight = held.weight();
         if weight > self.capacity {
-            return None;
+            return Kept::TooLarge;
         }
         let own = reads(held.hash);
         let mut evicted = 0;
         while self.bytes + weight > self.capacity {
-            let at = self.least_read(&reads)?;
-            if reads(self.held[at].hash) >= own {
-                return None;
+            match self.least_read(&reads).filter(|&at| reads(self.held[at].hash) < own) {
+                Some(at) => self.remove_at(at),
+                None => return Kept::NoRoom,
             }
-            self.remove_at(at);
             evicted += 1;
         }
         self.bytes += weight;
         self.index.insert(held.hash, self.held.len() as u32);
         self.held.push(held);
-        Some(evicted)
+        Kept::Yes { evicted }
     }
 
     /// Of a few the one that is read least.
@@ -236,14 +245,18 @@ mod tests {
         let mut table = Table::new(4 * one);
         let reads = |hash| hash as u32;
         for hash in 1001..=1004 {
-            assert_eq!(table.keep(held(hash, 100), reads), Some(0));
+            assert_eq!(table.keep(held(hash, 100), reads), Kept::Yes { evicted: 0 });
         }
-        assert_eq!(table.keep(held(1000, 100), reads), None, "it would be the first to go");
-        assert_eq!(table.keep(held(1009, 100), reads), Some(1));
+        assert_eq!(table.keep(held(1000, 100), reads), Kept::NoRoom, "it would be the first to go");
+        assert_eq!(table.keep(held(1009, 100), reads), Kept::Yes { evicted: 1 });
         assert!(!has(&mut table, 1001) && has(&mut table, 1009));
         assert_eq!((table.len(), table.bytes()), (4, 4 * one));
-        assert_eq!(table.keep(held(5000, 10 * one), reads), None, "larger than all there is");
-        assert_eq!(table.keep(held(1002, 0), reads), Some(0), "in its own place");
+        assert_eq!(
+            table.keep(held(5000, 10 * one), reads),
+            Kept::TooLarge,
+            "larger than all there is"
+        );
+        assert_eq!(table.keep(held(1002, 0), reads), Kept::Yes { evicted: 0 }, "in its own place");
         assert_eq!(table.bytes(), 4 * one - 100);
         table.turn(NOW + LEASE);
         assert_eq!((table.len(), table.bytes()), (0, 0));
@@ -253,7 +266,7 @@ mod tests {
     #[test]
     fn two_keys_of_one_hash_are_told_apart() {
         let mut table = Table::new(1 << 20);
-        let _ = table.keep(held(1, 1), |_| 1);
+        table.keep(held(1, 1), |_| 1);
         assert!(table.find(1, "g", "other").is_none());
         assert!(table.find(1, "h", "1").is_none());
         assert!(has(&mut table, 1));

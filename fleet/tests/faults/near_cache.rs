@@ -33,7 +33,7 @@ const STOPPED: Duration = Duration::from_secs(1);
 /// How long a link is cut.
 const CUT: Duration = Duration::from_secs(2);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn near_cache_short() {
     trial(async || {
         let seen = attempt(Form::Short).await;
@@ -43,7 +43,7 @@ async fn near_cache_short() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 #[ignore = "long: make faults"]
 async fn near_cache_long() {
     timers::assert_punctual().await;

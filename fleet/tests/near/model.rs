@@ -189,17 +189,19 @@ impl World {
     fn run(&mut self) {
         for _ in 0..STEPS {
             let side = self.random.usize(0..2);
-            let time = millis(self.random.u64(0..30));
-            match self.random.u32(0..100) {
-                0..25 => self.pass(time),
-                25..30 => self.write(),
-                30..50 => self.read(side),
-                50..63 => self.owner_receives(side),
-                63..72 => self.owner_invalidates(side),
-                72..86 => self.holder_receives(side),
-                86..97 => self.holder_installs(side),
-                97 => self.cut(side),
-                98 => self.sides[side].stopped_for = millis(self.random.u64(50..600)),
+            let time = millis(self.random.u64(0..8));
+            let some = self.random.u32(1..5);
+            match self.random.u32(0..200) {
+                0..40 => self.pass(time),
+                40..46 => self.write(),
+                46..90 => self.read(side),
+                90..124 => (0..some).for_each(|_| self.owner_receives(side)),
+                124..140 => self.owner_invalidates(side),
+                140..170 => (0..some).for_each(|_| self.holder_receives(side)),
+                170..196 => (0..some).for_each(|_| self.holder_installs(side)),
+                196 => self.cut(side),
+                197 => self.sides[side].stopped_for = millis(self.random.u64(50..600)),
+                198 => self.pass(LEASE / 3),
                 _ => self.group.maintain(),
             }
             self.acknowledge();
