@@ -81,19 +81,21 @@ fn may_gain(own: &NodeId, before: &Topology, now: &Topology) -> bool {
     let mut others = before.members().iter().filter(|member| member.id != *own);
     let is_the_same_circle = before.ring.settings() == now.ring.settings();
     let has_more = weight(now, own) > weight(before, own);
-    !before.members().is_empty() && (!is_the_same_circle || has_more || others.any(has_less))
+    !is_the_same_circle || has_more || others.any(has_less)
 }
 
 impl Takeovers {
-    /// The ring has changed. Without a ring before it, all keys may have been others'.
+    /// The ring has changed. Without a ring before it, all keys may have been others': a node that has
+    /// just started may have died in a former life before everybody went by the ring that it is in.
     pub(super) fn begin(&self, own: &NodeId, before: Option<&Arc<Topology>>, now: &Topology) {
+        let before = before.filter(|before| !before.members().is_empty());
         let former = before.map_or(&[][..], |before| before.members());
         let mut others: Vec<NodeRecord> = now.members().to_vec();
         let is_new = |it: &&NodeRecord| {
             !now.members().iter().any(|member| member.id == it.id && member.instance == it.instance)
         };
         others.extend(former.iter().filter(is_new).cloned());
-        let is_member = others.iter().any(|member| member.id == *own);
+        let is_member = now.index_of(own).is_some();
         others.retain(|member| member.id != *own);
         let may_gain = before.is_none_or(|before| may_gain(own, before, now));
         if !is_member || others.is_empty() || !may_gain {
@@ -217,7 +219,8 @@ mod tests {
             (&lighter, &two, false),
             (&without, &two, true),
             (&two, &without, false),
-            (&nobody, &two, false),
+            (&nobody, &two, true),
+            (&nobody, &without, false),
         ] {
             assert_eq!(!begun(before, now).is_empty(), asks, "{:?}", now.epoch);
         }
