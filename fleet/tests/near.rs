@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 #[path = "relay/bench.rs"]
-#[allow(dead_code)] // this crate uses its own part of it
 mod bench;
 #[path = "../../common/tests/support/fake_node.rs"]
 mod fake_node;

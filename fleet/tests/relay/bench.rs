@@ -1,4 +1,5 @@
 //! Real nodes and one that does what the test says, in one ring; and a gateway's link to them.
+#![allow(dead_code)] // each test crate uses its own part of it
 
 use std::{
     sync::{
