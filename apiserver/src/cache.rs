@@ -11,12 +11,18 @@ use common::{
     entry::Version,
     error::Result,
     key::{GroupName, Key},
+    near::LEASE,
     route::{Answered, Ask, Many, Router, Write, version_of},
     topology::Topology,
 };
-use futures_util::FutureExt;
+use futures_util::{
+    FutureExt,
+    future::{Either, ready},
+};
 use proto::v1::{self, Condition};
 use tokio::time::Instant;
+
+use crate::near::{Lent, Look, Near, Wish};
 
 /// A value, and what is to be known about it.
 #[derive(Debug)]
@@ -29,10 +35,12 @@ pub(crate) struct Entry {
     /// `None`: it never expires.
     pub(crate) ttl: Option<Duration>,
     pub(crate) source: v1::Source,
+    /// It was held here.
+    pub(crate) is_near: bool,
 }
 
-impl Entry {
-    fn of(reply: v1::Reply) -> Self {
+impl From<v1::Reply> for Entry {
+    fn from(reply: v1::Reply) -> Self {
         Self {
             version: version_of(&reply),
             source: reply.source(),
@@ -40,7 +48,16 @@ impl Entry {
             content_type: reply.content_type,
             age: Duration::from_millis(reply.age_ms),
             ttl: (reply.ttl_ms > 0).then(|| Duration::from_millis(reply.ttl_ms)),
+            is_near: false,
         }
+    }
+}
+
+impl From<Lent> for Entry {
+    fn from(lent: Lent) -> Self {
+        let Lent { value, content_type, version, age, ttl } = lent;
+        let (source, is_near) = (v1::Source::Hit, true);
+        Self { value, content_type, version, age, ttl, source, is_near }
     }
 }
 
@@ -54,12 +71,14 @@ pub(crate) struct Stored {
 /// One worker's way to the cluster.
 pub(crate) struct Cache {
     router: Arc<Router>,
+    near: Option<Arc<Near>>,
     request_timeout: Duration,
 }
 
 impl Cache {
-    pub(crate) fn new(router: Router, request_timeout: Duration) -> Self {
-        Self { router: Arc::new(router), request_timeout }
+    /// `near` has to be the one for which the router was made.
+    pub(crate) fn new(router: Router, near: Option<Arc<Near>>, request_timeout: Duration) -> Self {
+        Self { router: Arc::new(router), near, request_timeout }
     }
 
     /// The topology as of now.
@@ -67,6 +86,8 @@ impl Cache {
         self.router.shared().topologies.load()
     }
 
+    /// Reads a key: from what is held here, or from its owner.
+    ///
     /// No `async fn`: its future would keep room for the names.
     pub(crate) fn get(
         &self,
@@ -74,7 +95,36 @@ impl Cache {
         key: Key,
         started: Instant,
     ) -> impl Future<Output = Result<Entry>> {
-        self.call(Ask::get(group, key), started).map(|answered| Ok(Entry::of(answered?.reply)))
+        let look = self
+            .near
+            .as_ref()
+            .map(|near| near.look(&self.router.shared().topologies, group.as_str(), key.as_str()));
+        match look {
+            Some(Look::Held(lent)) => Either::Left(ready(Ok(lent.into()))),
+            None | Some(Look::Ask(None)) => Either::Right(Either::Left(
+                self.call(Ask::get(group, key), started).map(|answered| Ok(answered?.reply.into())),
+            )),
+            // Once in a lease and key: seldom enough for a box.
+            Some(Look::Ask(Some(wish))) => {
+                Either::Right(Either::Right(Box::pin(self.borrow(wish, group, key, started))))
+            }
+        }
+    }
+
+    /// Asks for a value that is to be held here.
+    async fn borrow(
+        &self,
+        wish: Wish,
+        group: GroupName,
+        key: Key,
+        started: Instant,
+    ) -> Result<Entry> {
+        let ask = Ask::get(group.clone(), key.clone()).to_hold(LEASE);
+        let answered = self.call(ask, started).await?;
+        if let (Some(near), Some(lender)) = (&self.near, answered.lender()) {
+            near.install(&wish, group.as_str(), key.as_str(), &answered.reply, lender);
+        }
+        Ok(answered.reply.into())
     }
 
     pub(crate) async fn put(

@@ -18,6 +18,7 @@ use common::{
     topology::{self, Topologies},
     worker::{Workers, default_workers},
 };
+use prometheus_client::registry::Registry;
 use proto::v1::Role;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -29,6 +30,7 @@ use crate::{
     cache::Cache,
     http::{Api, Worker},
     metrics::Metrics,
+    near::{Near, NearFamilies},
 };
 pub(crate) use process::{Process, Readiness};
 
@@ -78,6 +80,7 @@ impl Gateway {
         telemetry::register_runtimes(registry.registry(), workers.handles());
         ClusterMetrics::register(registry.registry(), Arc::clone(&route), Arc::clone(&clock));
         let metrics = Metrics::register(registry.registry());
+        let nears = nears(gateway, workers.handles().len(), &clock, registry.registry());
         let connections = ServeFamilies::register(registry.registry()).listener("gateway");
         let stop = lifecycle.stop();
         let bodies = Budget::new(
@@ -85,7 +88,8 @@ impl Gateway {
             metrics.body_bytes.clone(),
             metrics.shed_bytes(),
         );
-        let process = Process::new(settings, route, registry, bodies, clock, stop.soft.clone());
+        let stopping = stop.soft.clone();
+        let process = Process::new(settings, route, nears, registry, bodies, clock, stopping);
         let process = Arc::new(process);
 
         let prober = Router::new(Arc::clone(&process.route), Handle::current());
@@ -145,6 +149,19 @@ fn route(
     Arc::new(Shared::new(identity, topologies, persistence, clock))
 }
 
+/// Each worker's near cache; none if the gateway is to hold nothing.
+fn nears(
+    gateway: &GatewaySettings,
+    workers: usize,
+    clock: &Arc<dyn Clock>,
+    registry: &mut Registry,
+) -> Vec<Arc<Near>> {
+    let families = NearFamilies::register(registry);
+    let each = gateway.near_capacity as usize / workers;
+    let near = |worker| Arc::new(Near::new(each, Arc::clone(clock), families.worker(worker)));
+    (0..workers).filter(|_| each > 0).map(near).collect()
+}
+
 /// One application for each worker, with links of its own.
 fn targets(
     workers: &Workers,
@@ -154,11 +171,16 @@ fn targets(
 ) -> Vec<Target<Api>> {
     let count = workers.handles().len();
     let target = |(index, runtime): (usize, &Handle)| {
-        let router = Router::new(Arc::clone(&process.route), runtime.clone());
-        let cache = Cache::new(router, gateway.request_timeout);
+        let (route, runtime) = (Arc::clone(&process.route), runtime.clone());
+        let near = process.nears.get(index).cloned();
+        let router = match near.clone() {
+            Some(near) => Router::lending(route, runtime.clone(), near),
+            None => Router::new(route, runtime.clone()),
+        };
+        let cache = Cache::new(router, near, gateway.request_timeout);
         let admission = Admission::new(gateway.max_in_flight, count, metrics.load(index));
         let worker = Worker::new(cache, Arc::clone(process), metrics.worker(index), admission);
-        Target::new(runtime.clone(), Api::new(Arc::new(worker)))
+        Target::new(runtime, Api::new(Arc::new(worker)))
     };
     workers.handles().iter().enumerate().map(target).collect()
 }

@@ -9,6 +9,7 @@ mod cache;
 mod conditional;
 mod error;
 mod groups;
+mod hotkeys;
 mod nodes;
 mod probes;
 mod ring;
@@ -114,6 +115,7 @@ fn router(worker: Arc<Worker>) -> Router {
         .route("/api/nodes", get(nodes::list))
         .route("/api/ring", get(ring::lookup))
         .route("/api/groups", get(groups::list))
+        .route("/api/hotkeys", get(hotkeys::list))
         .route("/health", get(probes::health))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))

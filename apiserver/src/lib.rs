@@ -1,7 +1,7 @@
 //! The gateway: HTTP in front of a cluster of cache nodes.
 //!
 //! It is stateless: it follows the cluster's topology, finds the owner of each key on the ring and
-//! asks it over its links. Data flows one way, `http → cache → common::{route → link}`.
+//! asks it over its links. Data flows one way, `http → cache → near → common::{route → link}`.
 
 mod admission;
 mod budget;
@@ -9,5 +9,6 @@ mod cache;
 mod gateway;
 mod http;
 mod metrics;
+pub mod near;
 
 pub use gateway::{Gateway, StartError};

@@ -8,6 +8,7 @@ mod applied;
 mod critical;
 mod floor;
 mod generations;
+mod loans;
 mod stats;
 mod tombstones;
 mod upkeep;
@@ -23,6 +24,7 @@ use common::{
 
 pub use self::{
     applied::{Applied, OpId, REMEMBER_FOR},
+    loans::LentKey,
     stats::GroupStats,
     tombstones::TOMBSTONE_LIFE,
     upkeep::{SWEEP_EVERY, SWEEP_LIMIT},
@@ -34,6 +36,7 @@ use self::{
     stats::Counters,
 };
 use crate::{
+    loans::LoanMetrics,
     origin::{Loaded, Origin, OriginDefinition},
     store::{Eviction, MokaStore, NewEntry, Slots, Store, Stored},
 };
@@ -68,6 +71,8 @@ pub struct Definition {
     pub max_value: u64,
     /// What to do for keys whose owner can't be reached.
     pub partition: Partition,
+    /// Whether gateways may hold its hot values for a while.
+    pub near: bool,
     /// Where missing values come from.
     pub origin: OriginDefinition,
 }
@@ -83,6 +88,7 @@ impl Definition {
             eviction: Eviction::default(),
             max_value: 1 << 20,
             partition: Partition::default(),
+            near: true,
             origin: OriginDefinition::None,
         }
     }
@@ -172,7 +178,17 @@ pub struct Group {
 impl Group {
     /// An empty group.
     pub fn new(definition: Definition, clock: Arc<dyn Clock>, hybrid: HybridClock) -> Self {
-        Self::with_slots(definition, clock, hybrid, Slots::new())
+        Self::counting(definition, clock, hybrid, &LoanMetrics::default())
+    }
+
+    /// An empty group whose loans count together with those of others.
+    pub fn counting(
+        definition: Definition,
+        clock: Arc<dyn Clock>,
+        hybrid: HybridClock,
+        loans: &LoanMetrics,
+    ) -> Self {
+        Self::with_slots(definition, clock, hybrid, Slots::new(), loans)
     }
 
     fn with_slots(
@@ -180,12 +196,13 @@ impl Group {
         clock: Arc<dyn Clock>,
         hybrid: HybridClock,
         slots: Slots,
+        loans: &LoanMetrics,
     ) -> Self {
         Self {
             origin: Origin::new(&definition.origin),
             store: Box::new(MokaStore::new(definition.capacity, definition.eviction)),
             slots,
-            critical: Critical::new(),
+            critical: Critical::new(loans),
             clock,
             hybrid,
             counters: Counters::default(),
@@ -263,7 +280,7 @@ impl Group {
         now: Duration,
         owned: impl FnOnce() -> Result<Authority, E>,
     ) -> Result<Found, E> {
-        let stripe = self.critical.enter(slot);
+        let mut stripe = self.critical.enter(slot);
         let before = self.store.get(slot, key);
         if let Some(entry) = &before {
             if !self.is_absent(entry, now) {
@@ -297,6 +314,8 @@ impl Group {
         if kept {
             self.keep(slot, &entry, false);
         }
+        // A read waits for nobody; the next write waits for these too.
+        stripe.loans.call_back(self, key, version, now);
         Ok(Found::Loaded(Item::new(entry, now)))
     }
 

@@ -12,7 +12,10 @@ use common::{
 };
 use foldhash::fast::RandomState;
 
-use crate::group::{Definition, Group};
+use crate::{
+    group::{Definition, Group},
+    loans::LoanMetrics,
+};
 
 /// The group that every node has, whatever its configuration says.
 pub const DEFAULT_GROUP: &str = "default";
@@ -21,6 +24,7 @@ pub const DEFAULT_GROUP: &str = "default";
 #[derive(Debug)]
 pub struct Groups {
     by_name: HashMap<GroupName, Arc<Group>, RandomState>,
+    loans: LoanMetrics,
 }
 
 impl Groups {
@@ -35,19 +39,26 @@ impl Groups {
         hybrid: &HybridClock,
     ) -> Result<Self, NameError> {
         let default = Definition::new(GroupName::new(DEFAULT_GROUP)?);
+        let loans = LoanMetrics::default();
+        let group = |it| Group::counting(it, clock.clone(), hybrid.clone(), &loans);
         let by_name = std::iter::once(default)
             .chain(definitions)
             .map(|definition| (definition.name.clone(), definition))
             .collect::<HashMap<_, _>>()
             .into_iter()
-            .map(|(name, it)| (name, Arc::new(Group::new(it, clock.clone(), hybrid.clone()))))
+            .map(|(name, it)| (name, Arc::new(group(it))))
             .collect();
-        Ok(Self { by_name })
+        Ok(Self { by_name, loans })
     }
 
     /// The group of that name.
     pub fn get(&self, name: &str) -> Option<&Arc<Group>> {
         self.by_name.get(name)
+    }
+
+    /// What they lend, in numbers.
+    pub fn loans(&self) -> &LoanMetrics {
+        &self.loans
     }
 
     /// Every group, in no particular order.

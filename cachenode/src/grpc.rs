@@ -6,13 +6,16 @@ mod codec;
 mod deferred;
 mod exchange;
 mod hints;
+mod lent;
 mod newer;
 mod operation;
 mod ownership;
+mod recall;
 mod relay;
 mod rings;
 mod stale;
 mod steady;
+mod takeovers;
 mod unary;
 
 use std::{sync::Arc, time::Duration};
@@ -39,6 +42,7 @@ pub(crate) use away::Away;
 pub(crate) use newer::Newer;
 pub(crate) use rings::Rings;
 pub(crate) use steady::{PULSE, Standstill, Steadiness};
+pub(crate) use takeovers::{Takeover, Takeovers};
 
 /// What the streams and calls of a node share.
 pub(crate) struct NodeService {
@@ -53,6 +57,8 @@ pub(crate) struct NodeService {
     pub(crate) leaving: CancellationToken,
     /// The changes of the ring.
     pub(crate) rings: Rings,
+    /// What this node gained by them and others may have lent.
+    pub(crate) takeovers: Takeovers,
     /// What was done in the stead of other nodes.
     pub(crate) away: Arc<Away>,
     /// What others have seen of the cluster state, and this node has not.
@@ -136,5 +142,12 @@ impl Cache for CacheService {
         _: Request<v1::StatsRequest>,
     ) -> Result<Response<v1::StatsResponse>, Status> {
         Ok(Response::new(unary::stats(&self.node)))
+    }
+
+    async fn loans(
+        &self,
+        request: Request<v1::LoansRequest>,
+    ) -> Result<Response<v1::LoansResponse>, Status> {
+        Ok(Response::new(unary::loans(&self.node, request.into_inner())))
     }
 }

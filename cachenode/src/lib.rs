@@ -7,6 +7,7 @@ pub mod group;
 pub mod groups;
 mod grpc;
 mod http;
+pub mod loans;
 mod metrics;
 mod node;
 pub mod origin;

@@ -6,6 +6,7 @@ mod hinting;
 mod leave;
 mod relinquish;
 mod steadying;
+mod taking_over;
 
 use std::{net::SocketAddr, sync::Arc};
 

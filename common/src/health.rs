@@ -150,6 +150,12 @@ impl HealthTable {
         })
     }
 
+    /// For how long a node has been ejected; `None`: it is not.
+    pub fn ejected_for(&self, node: &NodeHealth) -> Option<Duration> {
+        let ejected_at = Some(node.ejected_at.load(Ordering::Relaxed)).filter(|&at| at != 0)?;
+        Some(Duration::from_millis(self.now_ms().saturating_sub(ejected_at)))
+    }
+
     /// The members that are ejected now, ordered by id.
     pub fn ejected_nodes(&self) -> Vec<(NodeId, Ejection)> {
         let nodes = self.nodes();

@@ -14,6 +14,7 @@ pub mod health;
 pub mod key;
 pub mod lifecycle;
 pub mod link;
+pub mod near;
 pub mod ring;
 pub mod route;
 pub mod security;

@@ -29,7 +29,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::topology::Epoch;
+use crate::{near::Holder, topology::Epoch};
 
 pub use waiter::Inbox;
 use waiter::Waiter;
@@ -160,8 +160,23 @@ impl Link {
     /// A link whose task runs on `runtime`; it connects with the first call. It ends when the last
     /// clone is gone and everything outstanding is answered.
     pub fn spawn(runtime: &Handle, identity: Identity, peer: Peer, lane: v1::Lane) -> Self {
+        Self::start(runtime, task::Setup { identity, peer, lane, holder: None })
+    }
+
+    /// The same on the small lane, with somebody to whom the node may lend values.
+    pub fn lending(
+        runtime: &Handle,
+        identity: Identity,
+        peer: Peer,
+        holder: Arc<dyn Holder>,
+    ) -> Self {
+        let lane = v1::Lane::Small;
+        Self::start(runtime, task::Setup { identity, peer, lane, holder: Some(holder) })
+    }
+
+    fn start(runtime: &Handle, setup: task::Setup) -> Self {
         let (submissions, queue) = mpsc::channel(SUBMISSIONS);
-        runtime.spawn(task::run(task::Setup { identity, peer, lane }, queue));
+        runtime.spawn(task::run(setup, queue));
         Self { submissions }
     }
 

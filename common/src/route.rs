@@ -11,6 +11,7 @@ mod ask;
 mod attempt;
 mod budget;
 mod foreign;
+mod lender;
 mod many;
 mod member;
 mod metrics;
@@ -28,6 +29,7 @@ use crate::{
     error::{Code, Error, Result},
     health::HealthTable,
     link::{Answer, Call, Identity, frame::MAX_VALUE_BYTES},
+    near::Holder,
     topology::{Epoch, Topologies},
 };
 
@@ -35,6 +37,7 @@ pub use ask::{Ask, Write, version_of};
 use attempt::{Asked, Errand, Manner, Next, Tried};
 pub use budget::RetryBudget;
 use foreign::Foreign;
+pub use lender::Lender;
 pub use many::{Done, Event, Large, Many};
 pub use member::{Handed, Member};
 pub use metrics::RouteMetrics;
@@ -108,6 +111,7 @@ pub struct Answered {
     pub reply: v1::Reply,
     wired: Arc<Wired>,
     node: usize,
+    position: u64,
 }
 
 impl fmt::Debug for Answered {
@@ -122,6 +126,14 @@ impl Answered {
     pub fn node(&self) -> &NodeRecord {
         self.wired.topology.member(self.node)
     }
+
+    /// Who lent the value, if it was lent: the owner, by the topology by which it was asked.
+    pub fn lender(&self) -> Option<Lender> {
+        let topology = &self.wired.topology;
+        let is_owner = topology.ring.owner(self.position) == Some(self.node);
+        let is_lent = self.reply.loan_ms > 0 && is_owner;
+        is_lent.then(|| Lender::new(Arc::clone(topology), self.node))
+    }
 }
 
 /// Routes the operations of one worker over that worker's own links.
@@ -134,7 +146,15 @@ pub struct Router {
 impl Router {
     /// A router whose links live on `runtime`.
     pub fn new(shared: Arc<Shared>, runtime: Handle) -> Self {
-        let wiring = Wiring::new(shared.identity.clone(), runtime);
+        Self::wired_with(Wiring::new(shared.identity.clone(), runtime, None), shared)
+    }
+
+    /// The same for a worker to whom nodes may lend values.
+    pub fn lending(shared: Arc<Shared>, runtime: Handle, holder: Arc<dyn Holder>) -> Self {
+        Self::wired_with(Wiring::new(shared.identity.clone(), runtime, Some(holder)), shared)
+    }
+
+    fn wired_with(wiring: Wiring, shared: Arc<Shared>) -> Self {
         Self { shared, wiring, op_ids: ask::OpIds::new() }
     }
 
@@ -164,7 +184,7 @@ impl Router {
         match self.send(&wired, node, &asked, manner, started).await {
             Answer::Reply(reply) if is_plain(&reply) => {
                 wired.wires[node].health.succeeded();
-                Ok(Answered { reply, wired, node })
+                Ok(Answered { reply, wired, node, position })
             }
             answer => {
                 let tried = Tried { node, manner, started, answer };
@@ -199,7 +219,9 @@ impl Router {
                 None => self.along_preference(&wired, errand).await?,
             };
             let (moved, mover) = match routed {
-                Routed::Answered(reply, node) => return Ok(Answered { reply, wired, node }),
+                Routed::Answered(reply, node) => {
+                    return Ok(Answered { reply, wired, node, position: errand.asked.position });
+                }
                 Routed::Moved(moved, mover) => (moved, mover),
             };
             moves += 1;
@@ -288,6 +310,10 @@ impl Router {
                 break;
             }
             errand.stand_in = stand_in;
+            if stand_in && errand.asked.request.loan_ms > 0 {
+                // Only owners lend.
+                Arc::make_mut(&mut errand.asked.request).loan_ms = 0;
+            }
             match self.try_node(wired, node, errand).await {
                 Next::Return(result) => {
                     return Ok(Routed::Answered(errand.settle(result)?, node));

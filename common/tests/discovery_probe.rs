@@ -38,6 +38,13 @@ impl Cache for Named {
         Err(Status::unimplemented(""))
     }
 
+    async fn loans(
+        &self,
+        _: Request<proto::v1::LoansRequest>,
+    ) -> Result<Response<proto::v1::LoansResponse>, Status> {
+        Err(Status::unimplemented("a fake"))
+    }
+
     async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
         let instance = self.0.clone().into();
         Ok(Response::new(StatsResponse { instance, ..StatsResponse::default() }))

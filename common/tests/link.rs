@@ -7,6 +7,8 @@ mod batching;
 mod deadlines;
 #[path = "support/fake_node.rs"]
 mod fake_node;
+#[path = "link/lending.rs"]
+mod lending;
 #[path = "link/life.rs"]
 mod life;
 

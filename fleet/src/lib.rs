@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod checker;
 pub mod cluster;
+pub mod coherence;
 pub mod demo;
 pub mod etcd;
 pub mod eventually;

@@ -20,6 +20,7 @@ mod faults {
     mod killed_etcd;
     mod killed_node;
     mod lonely_node;
+    mod near_cache;
     mod revoked_lease;
     mod stopped_node;
 }

@@ -13,13 +13,15 @@ use common::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::budget::Budget;
+use crate::{budget::Budget, near::Near};
 
 const STOPPING: &str = "the gateway is stopping";
 
 /// The process as handlers see it.
 pub(crate) struct Process {
     pub(crate) route: Arc<Shared>,
+    /// The workers' near caches; none if nothing is to be held.
+    pub(crate) nears: Vec<Arc<Near>>,
     /// The bytes of bodies that connections hold.
     pub(crate) bodies: Budget,
     metrics: Metrics,
@@ -45,6 +47,7 @@ impl Process {
     pub(super) fn new(
         settings: &Settings,
         route: Arc<Shared>,
+        nears: Vec<Arc<Near>>,
         metrics: Metrics,
         bodies: Budget,
         clock: Arc<dyn Clock>,
@@ -53,6 +56,7 @@ impl Process {
         let max_values = settings.groups.iter();
         Self {
             route,
+            nears,
             bodies,
             metrics,
             started: clock.monotonic(),

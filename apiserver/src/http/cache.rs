@@ -146,6 +146,7 @@ fn without_body(response: Response<Payload>) -> Response<Payload> {
 /// The answer with a value, which counts in the budget of bodies until it is sent.
 fn found(worker: &Worker, entry: Entry, asked: &Parts) -> Result<Response<Payload>> {
     let unchanged = not_modified(&asked.headers, entry.version);
+    let status = cache_status(&entry);
     let body = if unchanged {
         no_body()
     } else {
@@ -160,7 +161,7 @@ fn found(worker: &Worker, entry: Entry, asked: &Parts) -> Result<Response<Payloa
     if let Some(ttl) = entry.ttl {
         fields.insert(header::CACHE_CONTROL, max_age(entry.age, ttl));
     }
-    fields.insert(STATUS, cache_status(entry.source));
+    fields.insert(STATUS, status);
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     } else {
@@ -184,8 +185,9 @@ fn max_age(age: Duration, ttl_left: Duration) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("no-cache"))
 }
 
-fn cache_status(source: Source) -> HeaderValue {
-    HeaderValue::from_static(match source {
+fn cache_status(entry: &Entry) -> HeaderValue {
+    HeaderValue::from_static(match entry.source {
+        Source::Hit if entry.is_near => "ringway; hit; detail=near",
         Source::Hit => "ringway; hit",
         Source::Loaded => "ringway; fwd=miss; stored",
         Source::Stale => "ringway; hit; fwd=stale",

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use super::{applied::Answers, tombstones::Tombstones};
+use super::{applied::Answers, loans::Loans, tombstones::Tombstones};
+use crate::loans::LoanMetrics;
 
 /// Stripes of a group: many more than a node has workers, so that they seldom meet.
 const STRIPES: usize = 256;
@@ -18,17 +19,24 @@ const STRIPES: usize = 256;
 pub(super) struct Stripe {
     pub(super) tombstones: Tombstones,
     pub(super) answers: Answers,
+    pub(super) loans: Loans,
 }
 
 #[derive(Debug)]
 pub(super) struct Critical {
     stripes: Box<[Mutex<Stripe>]>,
+    loans: LoanMetrics,
 }
 
 impl Critical {
-    pub(super) fn new() -> Self {
-        let stripe = || Stripe { tombstones: Tombstones::new(), answers: Answers::new() };
-        Self { stripes: (0..STRIPES).map(|_| Mutex::new(stripe())).collect() }
+    pub(super) fn new(metrics: &LoanMetrics) -> Self {
+        let stripe = || Stripe {
+            tombstones: Tombstones::new(),
+            answers: Answers::new(),
+            loans: Loans::new(metrics.clone()),
+        };
+        let stripes = (0..STRIPES).map(|_| Mutex::new(stripe())).collect();
+        Self { stripes, loans: metrics.clone() }
     }
 
     /// Enters the critical section of a slot's keys. A panic in one leaves each table whole, as
@@ -39,12 +47,24 @@ impl Critical {
         self.stripes[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether anything is lent, by this group or one that counts with it. Takes no lock.
+    pub(super) fn has_lent(&self) -> bool {
+        self.loans.outstanding() > 0
+    }
+
+    /// Enters one stripe after the other.
+    pub(super) fn each(&self, mut visit: impl FnMut(&mut Stripe)) {
+        for stripe in &self.stripes {
+            visit(&mut stripe.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
     /// Drops what has had its time, stripe by stripe.
     pub(super) fn tidy(&self, now: Duration) {
-        for stripe in &self.stripes {
-            let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
+        self.each(|stripe| {
             stripe.tombstones.tidy(now);
             stripe.answers.tidy(now);
-        }
+            stripe.loans.tidy(now);
+        });
     }
 }

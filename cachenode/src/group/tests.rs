@@ -28,7 +28,10 @@ fn bench_with(slots: Slots, change: impl FnOnce(&mut Definition)) -> Bench {
     let clock = ManualClock::new();
     let shared: Arc<dyn Clock> = Arc::new(clock.clone());
     let hybrid = HybridClock::new(shared.clone());
-    Bench { group: Group::with_slots(definition, shared, hybrid, slots), clock }
+    Bench {
+        group: Group::with_slots(definition, shared, hybrid, slots, &LoanMetrics::default()),
+        clock,
+    }
 }
 
 fn owner() -> Result<Authority> {

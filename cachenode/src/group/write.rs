@@ -90,7 +90,8 @@ pub struct Copied<'a> {
 
 impl Group {
     /// Sets a key. `owned` is asked in the critical section, unless the write was answered before;
-    /// it must not wait, nor call the group.
+    /// it must not wait, nor call the group. The write must not be acknowledged before
+    /// [`Group::recall`] is over.
     ///
     /// # Errors
     /// What `owned` says; `invalid_request` for a key or content type that can't be;
@@ -125,6 +126,7 @@ impl Group {
             entry.is_stand_in = change.authority.is_stand_in();
             (entry.stored, entry.now) = (now, now);
             self.keep(change.slot, &Stored::new(&entry), change.before.is_some());
+            stripe.loans.call_back(self, key, entry.version, now);
             self.counters.sets.add();
             Answer::Applied(Applied { version: entry.version, created: change.there.is_none() })
         })
@@ -147,6 +149,8 @@ impl Group {
             let version = self.next_version(stripe, slot, authority, before.as_ref(), now);
             stripe.tombstones.bury(slot, version, now);
             self.store.remove_if(slot, &|entry| entry.is_of(key));
+            // Also if there is nothing: it may have been lent and then evicted.
+            stripe.loans.call_back(self, key, version, now);
             if there.is_none() {
                 return Answer::NotFound;
             }
@@ -161,7 +165,7 @@ impl Group {
         let Copied { key, value, content_type, version, age, ttl_left } = *copy;
         self.hybrid.observe(version.clock);
         let slot = self.slots.of(key);
-        let stripe = self.critical.enter(slot);
+        let mut stripe = self.critical.enter(slot);
         let now = self.clock.monotonic();
         let entry = NewEntry {
             key,
@@ -180,11 +184,13 @@ impl Group {
             return false;
         }
         self.keep(slot, &Stored::new(&entry), before.is_some());
+        stripe.loans.call_back(self, key, version, now);
         true
     }
 
     /// Forgets what is known of a key's value, because it was written elsewhere meanwhile: removes
-    /// the entry, whatever it is, and lets nothing older come back. Whether there was one.
+    /// the entry, whatever it is, calls back what is lent of it ([`Group::recall`]), and lets nothing
+    /// older come back. Whether there was one.
     pub fn forget(&self, key: &str, as_of: u64) -> bool {
         let slot = self.slots.of(key);
         let mut stripe = self.critical.enter(slot);
@@ -193,6 +199,7 @@ impl Group {
         let authority = Authority::owner(as_of);
         let version = self.next_version(&stripe, slot, authority, before.as_ref(), now);
         stripe.tombstones.bury(slot, version, now);
+        stripe.loans.call_back(self, key, version, now);
         self.store.remove_if(slot, &|entry| entry.is_of(key))
     }
 

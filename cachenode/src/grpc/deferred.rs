@@ -71,6 +71,7 @@ impl Deferred {
             pending: self.pending,
             met: self.met,
             stands_in_for: None,
+            holder: None,
         }
     }
 
@@ -102,7 +103,10 @@ impl Deferred {
             }
             let moment = Moment::of(&self.node);
             why = match execute(&self.node, &self.request, &self.sender(&moment)) {
-                Ok(kind) => return kind,
+                Ok(kind) => {
+                    self.node.recalled(&self.request, &kind).await;
+                    return kind;
+                }
                 Err(later) => later,
             };
         }

@@ -13,7 +13,7 @@ use common::{
     link::frame::{self, MAX_BATCH_BYTES, MAX_BATCH_OPS},
     route::Router,
 };
-use proto::v1::{self, not_started::Reason, op::Kind};
+use proto::v1::{self, Verb, not_started::Reason, op::Kind};
 use tokio::{sync::mpsc, time::timeout};
 use tonic::{Status, Streaming};
 use uuid::Uuid;
@@ -22,10 +22,12 @@ use super::{
     NodeService,
     behind::Behind,
     deferred::Deferred,
+    lent::Lent,
     operation::{Later, Moment, Sender as OpSender, execute, not_started, unsupported},
     relay,
     stale::MailAge,
 };
+use crate::loans::Recall;
 
 /// Batches handed to the transport ahead of its writing them.
 const WRITE_AHEAD: usize = 4;
@@ -35,6 +37,8 @@ const MAX_WAITING: usize = 8192;
 const MAX_WAITING_BYTES: usize = 256 << 20;
 /// Operations of one stream that run in tasks of their own, at most.
 const MAX_DEFERRED: usize = 1024;
+/// Who tells a hint gives up by itself: there is no use in saying that it takes longer.
+const NEVER_PENDING: u32 = u32::MAX;
 /// When a peer that was refused for that may come again.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 /// How long a peer may take for its Hello.
@@ -73,14 +77,15 @@ async fn serve(
     let lane = hello.map_or(v1::Lane::Small, v1::Hello::lane);
     let (deferred, answers) = mpsc::channel(MAX_DEFERRED);
     let mut stream = Stream {
-        node,
         router,
         lane,
         peer: hello.and_then(node_of),
+        lent: hello.and_then(|hello| Lent::to(hello, &node.clock)),
         mail: MailAge::default(),
         behind: Behind::default(),
         waiting: Waiting::default(),
         deferred,
+        node,
     };
     stream.hello(outbound)?;
     stream.receive(first.unwrap_or_default());
@@ -101,6 +106,8 @@ struct Stream {
     peer: Option<(NodeId, Uuid)>,
     mail: MailAge,
     behind: Behind,
+    /// What was lent to the peer.
+    lent: Option<Lent>,
     waiting: Waiting,
     deferred: mpsc::Sender<v1::Op>,
 }
@@ -138,6 +145,9 @@ impl Stream {
                     }
                 },
                 Some(answer) = answers.recv() => self.waiting.push(answer),
+                Some(ops) = Lent::next(&mut self.lent) => {
+                    ops.into_iter().for_each(|op| self.waiting.push(op));
+                }
                 writable = writable(outbound), if blocked => if !writable {
                     return Ok(());
                 },
@@ -148,6 +158,9 @@ impl Stream {
             }
             if self.waiting.is_over_bounds() {
                 return Err(Status::resource_exhausted("answers are not read"));
+            }
+            if self.lent.as_mut().is_some_and(Lent::is_over_bounds) {
+                return Err(Status::resource_exhausted("invalidations are not taken"));
             }
         }
     }
@@ -179,6 +192,7 @@ impl Stream {
         // And not large values: those are on their way for long without waiting anywhere.
         let may_be_late = self.peer.is_none() && self.lane == v1::Lane::Small;
         let is_late = may_be_late && self.behind.refuses(age, moment.now);
+        let holder = self.lent.as_ref().map(|lent| Arc::clone(&lent.holder));
         let sender = OpSender {
             epoch: &epoch,
             age,
@@ -187,6 +201,7 @@ impl Stream {
             pending: false,
             met: false,
             stands_in_for: None,
+            holder: holder.as_ref(),
         };
         for v1::Op { id, kind } in batch.ops {
             let answer = match kind {
@@ -201,8 +216,16 @@ impl Stream {
                 Some(Kind::Ping(_)) => Some(Kind::Pong(v1::Pong { draining: moment.leaving })),
                 // What was not deferred is done by now, and what was will not take long.
                 Some(Kind::Cancel(_)) => None,
+                Some(Kind::InvalidateAck(_)) => {
+                    self.lent.iter_mut().for_each(|lent| lent.confirmed(id));
+                    None
+                }
+                Some(Kind::Takeover(_)) if self.peer.is_some() => {
+                    Some(self.node.taken_over(&epoch))
+                }
                 Some(Kind::Hint(hint)) if self.peer.is_some() => {
-                    Some(Kind::Reply(self.node.take_hints(&hint)))
+                    let (reply, recall) = self.node.take_hints(&hint);
+                    self.acknowledge(id, Kind::Reply(reply), Some(recall), NEVER_PENDING)
                 }
                 Some(Kind::HintsWanted(wanted)) => Some(self.hints(&wanted)),
                 _ => Some(Kind::Reply(unsupported("operation"))),
@@ -223,7 +246,16 @@ impl Stream {
 
     /// Does a request; `None`: it will answer later.
     fn request(&self, id: u64, request: v1::Request, sender: &OpSender<'_>) -> Option<Kind> {
+        let is_write = request.verb() != Verb::Get;
+        // A write that is applied and can't wait for its acknowledgement could not be answered.
+        if is_write && self.deferred.capacity() == 0 {
+            return Some(not_started(Reason::Overloaded));
+        }
         match execute(&self.node, &request, sender) {
+            Ok(kind) if is_write => {
+                let recall = self.node.recall(&request, &kind);
+                self.acknowledge(id, kind, recall, request.try_ms)
+            }
             Ok(kind) => Some(kind),
             Err(Later::PassedOver) => {
                 let at_once = relay::at_once(&self.node, &self.router, &request, sender);
@@ -231,6 +263,36 @@ impl Stream {
             }
             Err(why) => self.defer(id, request, sender, why),
         }
+    }
+
+    /// Gives an answer when everybody has confirmed who may hold what it replaced. Its requester
+    /// hears `pending` only if that takes most of its try: usually it is a matter of a millisecond,
+    /// and if this node dies meanwhile, the requester may still go elsewhere.
+    fn acknowledge(
+        &self,
+        id: u64,
+        kind: Kind,
+        recall: Option<Recall>,
+        try_ms: u32,
+    ) -> Option<Kind> {
+        let now = self.node.clock.monotonic();
+        let Some(recall) = recall.filter(|recall| !recall.is_over(now)) else { return Some(kind) };
+        let Ok(permit) = self.deferred.clone().try_reserve_owned() else {
+            let text = "too much waits on this stream; whether it was applied is unknown";
+            return Some(Kind::Reply(Error::new(Code::Timeout, text).to_reply()));
+        };
+        let (node, answers) = (Arc::clone(&self.node), self.deferred.clone());
+        tokio::spawn(async move {
+            let waiting = node.wait_for(&recall);
+            tokio::pin!(waiting);
+            if timeout(Duration::from_millis(try_ms.into()) / 2, &mut waiting).await.is_err() {
+                // Without room for it the requester tries again, and hears the same.
+                let _ = answers.try_send(v1::Op { id, kind: Some(Kind::Pending(v1::Pending {})) });
+                waiting.await;
+            }
+            permit.send(v1::Op { id, kind: Some(kind) });
+        });
+        None
     }
 
     /// Does a request in a task of its own. Whoever is to wait for longer than its try hears that.

@@ -5,32 +5,39 @@ use std::time::Duration;
 use common::{
     discovery::NodeId,
     link::Answer,
+    near::LEASE,
     route::{Member, Router},
 };
 use proto::v1::{self, op::Kind};
 use uuid::Uuid;
 
 use super::{NodeService, away::Held};
+use crate::loans::Recall;
 
 /// How long an owner may take to answer a ping before its hints, and to take them.
 const HINT_TRY: Duration = Duration::from_millis(150);
 
 impl NodeService {
-    /// Another node wrote keys in this node's stead: drops what is here of them.
-    pub(crate) fn take_hints(&self, hint: &v1::Hint) -> v1::Reply {
+    /// Another node wrote keys in this node's stead: drops what is here of them. With what has to be
+    /// waited for before that is confirmed.
+    pub(crate) fn take_hints(&self, hint: &v1::Hint) -> (v1::Reply, Recall) {
         let as_of = self.topology().epoch.as_of;
+        let mut recall = Recall::default();
         if hint.everything {
             self.drop_everything();
+            // Whatever of that is lent runs out.
+            recall.not_before(self.clock.monotonic() + LEASE);
         }
         for hinted in &hint.keys {
             // A group that is not known here has no entries.
-            if let Some(group) = self.groups.get(&hinted.group)
-                && group.forget(&hinted.key, as_of)
-            {
-                self.metrics.entries_dropped.inc();
+            if let Some(group) = self.groups.get(&hinted.group) {
+                if group.forget(&hinted.key, as_of) {
+                    self.metrics.entries_dropped.inc();
+                }
+                recall.and(group.recall(&hinted.key));
             }
         }
-        v1::Reply::default()
+        (v1::Reply::default(), recall)
     }
 
     /// What a node that stood still has to know. It is heard of by asking.

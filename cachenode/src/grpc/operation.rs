@@ -17,7 +17,10 @@ use super::{
     NodeService,
     ownership::{Refusal, Standing, judge},
 };
-use crate::group::{Authority, Condition, Delete, Found, Group, Item, OpId, Partition, Write};
+use crate::{
+    group::{Authority, Condition, Delete, Found, Group, Item, OpId, Partition, Write},
+    loans::Holder,
+};
 
 /// Who sent an operation, and what is known of its way.
 pub(super) struct Sender<'a> {
@@ -32,6 +35,8 @@ pub(super) struct Sender<'a> {
     pub(super) met: bool,
     /// The owner that could not be reached from here either.
     pub(super) stands_in_for: Option<&'a NodeRecord>,
+    /// To whom values may be lent over the stream that it came on.
+    pub(super) holder: Option<&'a Arc<Holder>>,
 }
 
 impl Sender<'_> {
@@ -102,7 +107,7 @@ pub(super) fn execute(
 
 /// Why an operation has no result.
 #[derive(Debug)]
-pub(super) enum Failure {
+enum Failure {
     /// It failed.
     Error(Error),
     /// It was not begun.
@@ -121,8 +126,7 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// As [`execute`], for who can take the failure itself.
-pub(super) fn apply_steadily(
+fn apply_steadily(
     node: &NodeService,
     request: &v1::Request,
     sender: &Sender<'_>,
@@ -210,8 +214,11 @@ fn get(
     sender: &Sender<'_>,
 ) -> std::result::Result<v1::Reply, Failure> {
     let Moment { topology, now, .. } = sender.moment;
-    let allowed = authority(node, topology, request, sender)?;
     let most = if sender.lane == Lane::Small { BULK_OVER } else { usize::MAX };
+    if let Some(lent) = lend(node, group, request, sender)? {
+        return Ok(lent);
+    }
+    let allowed = authority(node, topology, request, sender)?;
     let loading = || {
         if let Some(owner) = sender.stands_in_for {
             node.away.hold(owner, &request.group, &request.key);
@@ -230,6 +237,23 @@ fn get(
         return Ok(v1::Reply { use_bulk: true, ..Default::default() });
     }
     Ok(value_reply(&item, source))
+}
+
+/// Reads a value for somebody who wants to hold it; `None`: it is not lent.
+fn lend(
+    node: &NodeService,
+    group: &Group,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> std::result::Result<Option<v1::Reply>, Failure> {
+    let Some(holder) = sender.holder.filter(|_| request.loan_ms > 0) else { return Ok(None) };
+    let asked = Duration::from_millis(request.loan_ms.into());
+    let owned = || authority_now(node, request, sender);
+    let lent = group.lend(BULK_OVER, &request.key, holder, asked, owned)?;
+    Ok(lent.map(|(item, loan)| v1::Reply {
+        loan_ms: loan.as_millis() as u32,
+        ..value_reply(&item, v1::Source::Hit)
+    }))
 }
 
 fn value_reply(item: &Item, source: v1::Source) -> v1::Reply {

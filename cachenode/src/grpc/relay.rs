@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 use common::{
     discovery::NodeRecord,
     error::{Code, Error},
+    near::LEASE,
     route::{Handed, Member, Router},
 };
 use proto::v1::{self, Lane, Verb, not_started::Reason, op::Kind};
@@ -46,6 +47,12 @@ pub(super) fn at_once(
     if owner.record().id == node.id {
         return None;
     }
+    // A write waits for what the owner may have lent before it was heard last: for nothing if that is
+    // long ago.
+    let is_long_ago = owner.ejected_for().is_some_and(|ejected| ejected >= LEASE);
+    if request.verb() != Verb::Get && !owner.is_callable() && !is_long_ago {
+        return None;
+    }
     // Before the look at the owner's health: it may come back and ask for its hints meanwhile.
     let Ok(claim) = claim(node, owner.record(), request) else {
         return Some(not_started(Reason::Overloaded));
@@ -67,7 +74,7 @@ pub(super) async fn relay(op: &Deferred) -> Kind {
     let try_time = RELAY_TRY * if op.lane == Lane::Bulk { BULK_RELAY_FACTOR } else { 1 };
     let handed = if owner.is_callable() {
         node.metrics.relays.inc();
-        let asked = v1::Request { stand_in: false, ..request.clone() };
+        let asked = v1::Request { stand_in: false, loan_ms: 0, ..request.clone() };
         owner.hand(asked, op.lane, try_time, op.deadline()).await
     } else {
         Handed::NotReached
@@ -95,13 +102,19 @@ pub(super) async fn relay(op: &Deferred) -> Kind {
     }
     let moment = Moment::of(node);
     let (kind, has_hint) = stand_in(node, owner.record(), request, &op.sender(&moment), claim);
+    let written = Instant::now();
+    let mut has_heard = false;
     if refused {
         node.heard_of(&owner);
         if has_hint {
             // It lives: it must not answer with what it has before it has heard. If it does not
             // take the hint now, that is tried again.
-            node.deliver_hints(&owner).await;
+            has_heard = node.deliver_hints(&owner).await;
         }
+    }
+    if has_hint && !has_heard {
+        // It may have lent the old value until a moment ago.
+        sleep_until(written + LEASE).await;
     }
     kind
 }
@@ -158,7 +171,7 @@ fn stand_in(
     if let Some(claim) = &claim {
         claim.hold();
     }
-    let alone = Sender { stands_in_for: Some(owner), ..*sender };
+    let alone = Sender { stands_in_for: Some(owner), holder: None, ..*sender };
     // Another change of the ring, or another standstill, at this moment: the requester goes on.
     let kind = execute(node, request, &alone).unwrap_or_else(|_| not_started(Reason::CatchingUp));
     let Kind::Reply(reply) = &kind else { return (kind, false) };

@@ -72,6 +72,8 @@ impl NodeService {
                 self.metrics.entries_dropped.inc_by(group.stats().entries);
             }
         }
+        let before = (!missed_one).then_some(&*last);
+        self.takeovers.begin(&self.id, before, topology);
         *last = Arc::clone(topology);
         self.rings.noted.store(place(topology), Ordering::Release);
         self.rings.changed.notify_one();

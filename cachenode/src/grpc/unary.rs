@@ -1,7 +1,7 @@
 //! The simple calls. Any node answers for any key: a key of its own here, another one by asking
 //! its owner, one hop away.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use common::{
     error::{Error, Result},
@@ -9,14 +9,14 @@ use common::{
     link::frame::wire_uuid,
     route::{Ask, Write, version_of},
 };
-use proto::v1::{self, Lane};
+use proto::v1::{self, Lane, op::Kind};
 use tokio::time::Instant;
 
-use crate::group::Group;
+use crate::group::{Group, LentKey};
 
 use super::{
     CacheService, NodeService,
-    operation::{Failure, Moment, Sender, apply_steadily},
+    operation::{Moment, Sender, execute},
 };
 
 /// How long a call may take when its caller did not say (a shorter `grpc-timeout` cuts it short).
@@ -80,15 +80,16 @@ async fn answer(service: &CacheService, ask: Ask) -> Result<(v1::Reply, String)>
             pending: true,
             met: true,
             stands_in_for: None,
+            holder: None,
         };
-        match apply_steadily(node, request, &sender) {
-            Ok(reply) => {
-                return Error::from_reply(&reply).map_or(Ok((reply, node.id.to_string())), Err);
-            }
-            Err(Failure::Error(error)) => return Err(error),
-            // The ring has just changed: the router sees the new one. Or this node stood still: it
-            // asks itself, and waits for that.
-            Err(Failure::Refused(_)) => {}
+        // Anything but a reply: the ring has just changed, and the router sees the new one. Or this
+        // node stood still: it asks itself, and waits for that.
+        if let Ok(kind) = execute(node, request, &sender)
+            && let Kind::Reply(reply) = &kind
+        {
+            node.recalled(request, &kind).await;
+            let done = || Ok((reply.clone(), node.id.to_string()));
+            return Error::from_reply(reply).map_or_else(done, Err);
         }
     }
     let answered = service.router.call(ask, Instant::now() + DEADLINE).await?;
@@ -109,6 +110,30 @@ pub(super) fn stats(node: &NodeService) -> v1::StatsResponse {
         groups: node.groups.iter().map(|group| group_stats(group)).collect(),
         draining: node.leaving.is_cancelled(),
     }
+}
+
+/// Keys named in one answer, at most.
+const MAX_LENT_KEYS: usize = 256;
+
+pub(super) fn loans(node: &NodeService, request: v1::LoansRequest) -> v1::LoansResponse {
+    let limit = match request.limit as usize {
+        0 => MAX_LENT_KEYS,
+        wanted => wanted.min(MAX_LENT_KEYS),
+    };
+    let of = |group: &Arc<Group>| {
+        let name = group.definition().name.to_string();
+        let lent = group.lent_keys(limit).into_iter();
+        lent.map(move |LentKey { key, holders }| v1::LentKey {
+            group: name.clone(),
+            key,
+            holders: holders as u32,
+        })
+    };
+    let mut keys: Vec<_> = node.groups.iter().flat_map(of).collect();
+    keys.sort_by_key(|lent| std::cmp::Reverse(lent.holders));
+    keys.truncate(limit);
+    let outstanding = node.groups.loans().outstanding();
+    v1::LoansResponse { node_id: node.id.to_string(), outstanding, keys }
 }
 
 fn group_stats(group: &Group) -> v1::GroupStats {

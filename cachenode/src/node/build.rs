@@ -26,10 +26,10 @@ use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use uuid::Uuid;
 
-use super::{StartError, definitions, hinting, relinquish, steadying};
+use super::{StartError, definitions, hinting, relinquish, steadying, taking_over};
 use crate::{
     groups::Groups,
-    grpc::{Away, CacheService, Newer, NodeService, Rings, Steadiness, exchange_route},
+    grpc::{Away, CacheService, Newer, NodeService, Rings, Steadiness, Takeovers, exchange_route},
     http::{self, Registered},
     metrics::{GroupMetrics, NodeMetrics, RegistrationMetrics},
 };
@@ -127,6 +127,7 @@ pub(super) fn service(
         clock,
         leaving: CancellationToken::new(),
         rings: Rings::new(),
+        takeovers: Takeovers::default(),
         newer: Newer::default(),
         away: Away::new(metrics.clone()),
         metrics,
@@ -153,6 +154,7 @@ pub(super) fn serve(
     service.route.health.register(metrics.registry());
     register_runtimes(metrics.registry(), workers.handles());
     service.metrics.register(metrics.registry());
+    service.groups.loans().register(metrics.registry());
     GroupMetrics::register(metrics.registry(), &service.groups);
     let limits = Limits { max_connections: settings.node.max_connections, ..Limits::default() };
     let clock = &service.clock;
@@ -204,6 +206,8 @@ fn mind_others(service: &Arc<NodeService>, lifecycle: &Lifecycle, serving: &Stop
     let shared = router();
     let settling = steadying::settle(node(), Arc::clone(&shared), stop());
     lifecycle.spawn_critical("steadying", settling);
+    let taking_over = taking_over::take_over(node(), Arc::clone(&shared), stop());
+    lifecycle.spawn_critical("takeovers", taking_over);
     lifecycle.spawn_critical("hints", hinting::deliver(node(), shared, stop()));
 }
 

@@ -55,6 +55,7 @@ fn definition(name: &GroupName, settings: &GroupSettings) -> Definition {
             config::Partition::Available => Partition::Available,
             config::Partition::Strict => Partition::Strict,
         },
+        near: settings.near,
         origin: match &settings.origin {
             None => OriginDefinition::None,
             Some(OriginSettings::Static { values }) => OriginDefinition::Static(

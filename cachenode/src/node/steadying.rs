@@ -115,12 +115,13 @@ async fn ask_everybody(node: &Arc<NodeService>, router: &Arc<Router>, before: &T
 async fn ask(node: &NodeService, member: &Member<'_>) -> Option<Option<v1::Epoch>> {
     let question = |taken| Kind::HintsWanted(v1::HintsWanted { taken });
     let Answer::Hints(hint) = member.tell(question(0), ASK).await else { return None };
-    node.take_hints(&hint);
+    // What is lent of that goes by time: it was lent before this node stood still.
+    let _ = node.take_hints(&hint);
     if hint.everything || !hint.keys.is_empty() {
         // So that they do not come once more, when newer values are here. Unheard, that costs a
         // few of those; what has come in since the question counts like the first answer.
         if let Answer::Hints(more) = member.tell(question(hint.number), ASK).await {
-            node.take_hints(&more);
+            let _ = node.take_hints(&more);
         }
     }
     Some(hint.epoch)

@@ -82,6 +82,7 @@ fn gateway(values: &Values) -> GatewaySettings {
         max_connections: values.number("gateway.max_connections").expect(TABLE),
         max_in_flight: values.number("gateway.max_in_flight").expect(TABLE),
         max_body_bytes_in_flight: values.size("gateway.max_body_bytes_in_flight").expect(TABLE),
+        near_capacity: values.size("gateway.near_capacity").expect(TABLE),
     }
 }
 

@@ -29,6 +29,8 @@ pub struct GroupSettings {
     pub max_value: u64,
     /// What to do for keys whose owner can't be reached.
     pub partition: Partition,
+    /// Whether gateways may hold its hot values for a moment.
+    pub near: bool,
     /// Where missing values come from; without one a miss is a miss.
     pub origin: Option<OriginSettings>,
 }
@@ -113,6 +115,7 @@ fn build_one(
             "strict" => Partition::Strict,
             _ => Partition::Available,
         },
+        near: values.switch(&key("near"))?,
         origin: read_origin(layers, name, problems),
     })
 }

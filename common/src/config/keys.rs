@@ -159,6 +159,8 @@ pub(super) static KEYS: &[Key] = &[
     set("gateway.max_body_bytes_in_flight", Kind::Size(BODY_BYTES), "256MiB",
         "The most bytes of bodies, small ones aside, that are being read or written at a \
          time; what comes beyond is answered 503."),
+    set("gateway.near_capacity", Kind::Size(0..=(1 << 40)), "4MiB",
+        "Memory for hot values held in the gateway, of all its workers together; 0 holds none."),
     set("node.host", text("host", rules::host), "127.0.0.1",
         "The address the node listens on.").flag("node-host", Takes::Node),
     set("node.port", Kind::Number(PORTS), "9090",
@@ -213,6 +215,10 @@ pub(super) static GROUP_KEYS: &[Key] = &[
         "The largest value; at most the capacity, which is the default where it is smaller."),
     set("partition", Kind::Choice(&["available", "strict"]), "available",
         "For keys whose owner can't be reached: the next node stands in, or they are unavailable."),
+    set("near", Kind::Switch, "true",
+        "Gateways may hold hot values in memory, under leases of 250 ms from their owner: never \
+         stale, but a write of a held key waits for its holders, at most so long. Without effect \
+         where `idle` is set."),
     unset("origin", Kind::Origin, "none, a miss is a miss",
         "Where missing values come from: `{ kind = \"static\", values = { Tom = \"630\" } }`."),
 ];

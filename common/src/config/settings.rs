@@ -95,6 +95,8 @@ pub struct GatewaySettings {
     pub max_in_flight: usize,
     /// Most bytes of bodies that are read or written at a time.
     pub max_body_bytes_in_flight: u64,
+    /// Memory for values held under near leases, by all workers together, in bytes; 0 is none.
+    pub near_capacity: u64,
 }
 
 /// A node's settings.

@@ -16,14 +16,12 @@ use crate::clock::{Clock, SystemClock};
 pub(super) fn next(
     queue: &mut Queue,
     slab: &mut Slab,
-    cancels: &mut Vec<u64>,
+    asides: &mut Vec<v1::Op>,
     now: Instant,
 ) -> Option<Outgoing> {
-    let most = (cancels.len() + queue.len()).min(MAX_BATCH_OPS);
+    let most = (asides.len() + queue.len()).min(MAX_BATCH_OPS);
     let mut ops = Vec::with_capacity(most);
-    ops.extend(cancels.drain(..cancels.len().min(MAX_BATCH_OPS)).map(|id| {
-        OutgoingOp::Whole(v1::Op { id, kind: Some(v1::op::Kind::Cancel(v1::Cancel {})) })
-    }));
+    ops.extend(asides.drain(..asides.len().min(MAX_BATCH_OPS)).map(OutgoingOp::Whole));
     let epoch = queue.front().map(|queued| queued.call.epoch);
     let mut bytes = 0;
     while ops.len() < MAX_BATCH_OPS && !slab.is_full() {

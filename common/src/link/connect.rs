@@ -14,7 +14,10 @@ use super::{
     task::Setup,
     wire::{LinkCodec, Outgoing},
 };
-use crate::clock::{Clock, SystemClock};
+use crate::{
+    clock::{Clock, SystemClock},
+    near,
+};
 
 /// Batches handed to the transport ahead of its writing them.
 const WRITE_AHEAD: usize = 2;
@@ -79,7 +82,9 @@ async fn exchange_hellos(setup: &Setup) -> Result<Open, String> {
 
 /// The first batch: who we are, and whom we believe to reach.
 fn opening(setup: &Setup) -> Outgoing {
+    let features = if setup.holder.is_some() { near::FEATURE } else { 0 };
     let hello = v1::Hello {
+        features,
         to_id: setup.peer.id.clone(),
         to_instance: frame::wire_uuid(setup.peer.instance),
         ..frame::hello(&setup.identity, Uuid::new_v4(), setup.lane, None)

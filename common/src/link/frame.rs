@@ -130,6 +130,7 @@ pub fn weight(op: &v1::op::Kind) -> usize {
         v1::op::Kind::Reply(reply) => {
             OP_OVERHEAD + reply.value.len() + reply.message.len() + reply.content_type.len()
         }
+        v1::op::Kind::Invalidate(lent) => OP_OVERHEAD + lent.group.len() + lent.key.len(),
         v1::op::Kind::Hint(hint) => {
             let of = |hinted: &v1::HintedKey| HINTED_BYTES + hinted.group.len() + hinted.key.len();
             OP_OVERHEAD + hint.keys.iter().map(of).sum::<usize>()

@@ -1,6 +1,6 @@
 //! The task of a link: it alone owns the queue, the stream and the waiters.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proto::v1::{self, op::Kind};
 use tokio::{
@@ -16,6 +16,7 @@ use super::{
     slab::Slab,
     wire::Outgoing,
 };
+use crate::near::Holder;
 
 /// How exactly deadlines are kept.
 const TICK: Duration = Duration::from_millis(10);
@@ -25,6 +26,9 @@ const STOOD_STILL: Duration = Duration::from_millis(50);
 const MAX_OUTSTANDING: usize = 4096;
 /// The same on the bulk lane, where each may bring a large value.
 const MAX_OUTSTANDING_BULK: usize = 64;
+/// Cancellations and confirmations that wait to leave, at most: a node that goes on invalidating and
+/// reads nothing loses the stream, and its loans run out.
+const MAX_ASIDES: usize = 8192;
 /// Submissions taken in at one go.
 const TAKE: usize = 256;
 
@@ -33,6 +37,8 @@ pub(super) struct Setup {
     pub(super) identity: Identity,
     pub(super) peer: Peer,
     pub(super) lane: v1::Lane,
+    /// To whom the node may lend values over this link.
+    pub(super) holder: Option<Arc<dyn Holder>>,
 }
 
 /// Runs a link until its last handle is gone.
@@ -101,7 +107,8 @@ impl Task {
             outbound,
             inbound,
             slab: Slab::new(limit),
-            cancels: Vec::new(),
+            asides: Vec::new(),
+            holder: self.setup.holder.clone(),
             leaving: false,
             last_work: Instant::now(),
         };
@@ -121,11 +128,14 @@ impl Task {
             if stream.leaving {
                 self.queue.refuse_all(&Unsent::Leaving);
                 // Nothing more will come: the node ends when this side has.
-                if stream.slab.is_empty() {
+                if stream.slab.is_empty() && stream.asides.is_empty() {
                     return End::Idle;
                 }
             }
             stream.flush(&mut self.queue);
+            if stream.asides.len() > MAX_ASIDES {
+                return End::Broken;
+            }
             let blocked = stream.blocked(&self.queue);
             // No ticks without work: an idle link must not keep its worker awake.
             let idle = self.queue.is_empty() && stream.slab.is_empty();
@@ -140,7 +150,7 @@ impl Task {
                     // After standing still, answers may lie in the socket: they are read first.
                     if now - due < STOOD_STILL {
                         self.queue.sweep(now);
-                        stream.cancels.extend(stream.slab.sweep(now));
+                        stream.cancel_overdue(now);
                     }
                 }
                 received = stream.inbound.message() => match received {
@@ -174,7 +184,9 @@ struct Stream {
     outbound: mpsc::Sender<Outgoing>,
     inbound: Streaming<v1::Batch>,
     slab: Slab,
-    cancels: Vec<u64>,
+    /// What leaves ahead of the queue: cancellations, and confirmations to the node.
+    asides: Vec<v1::Op>,
+    holder: Option<Arc<dyn Holder>>,
     leaving: bool,
     last_work: Instant,
 }
@@ -182,9 +194,9 @@ struct Stream {
 impl Stream {
     /// Sends batches for as long as there is something to send and room for it.
     fn flush(&mut self, queue: &mut Queue) {
-        while !queue.is_empty() || !self.cancels.is_empty() {
+        while !queue.is_empty() || !self.asides.is_empty() {
             let Ok(permit) = self.outbound.try_reserve() else { return };
-            match batch::next(queue, &mut self.slab, &mut self.cancels, Instant::now()) {
+            match batch::next(queue, &mut self.slab, &mut self.asides, Instant::now()) {
                 Some(batch) => permit.send(batch),
                 None => return,
             }
@@ -194,13 +206,32 @@ impl Stream {
     /// Whether something could leave if the transport took it. (A transport that has gone has
     /// room, but takes nothing.)
     fn blocked(&self, queue: &Queue) -> bool {
-        let has_work = !self.cancels.is_empty() || (!queue.is_empty() && !self.slab.is_full());
+        let has_work = !self.asides.is_empty() || (!queue.is_empty() && !self.slab.is_full());
         has_work && (self.outbound.capacity() == 0 || self.outbound.is_closed())
+    }
+
+    fn cancel_overdue(&mut self, now: Instant) {
+        let cancel = |id| v1::Op { id, kind: Some(Kind::Cancel(v1::Cancel {})) };
+        self.asides.extend(self.slab.sweep(now).into_iter().map(cancel));
+    }
+
+    /// A value that was lent here is not to be held any more; at once, so that it is certain when
+    /// the node hears of it.
+    fn invalidate(&mut self, id: u64, invalidate: &v1::Invalidate) {
+        if let Some(holder) = &self.holder {
+            holder.invalidate(invalidate);
+            let confirmed = Kind::InvalidateAck(v1::InvalidateAck {});
+            self.asides.push(v1::Op { id, kind: Some(confirmed) });
+        }
     }
 
     fn receive(&mut self, batch: v1::Batch) {
         for op in batch.ops {
             let answer = match op.kind {
+                Some(Kind::Invalidate(invalidate)) => {
+                    self.invalidate(op.id, &invalidate);
+                    continue;
+                }
                 Some(Kind::Reply(reply)) => Answer::Reply(reply),
                 Some(Kind::Moved(moved)) => Answer::Moved(moved),
                 Some(Kind::NotStarted(refusal)) => Answer::NotStarted(refusal.reason()),

@@ -88,6 +88,7 @@ mod field {
         pub(crate) const VALUE: u32 = 12;
         pub(crate) const CONTENT_TYPE: u32 = 13;
         pub(crate) const TTL_MS: u32 = 14;
+        pub(crate) const LOAN_MS: u32 = 15;
     }
     pub(super) mod reply {
         pub(crate) const CODE: u32 = 1;
@@ -101,6 +102,7 @@ mod field {
         pub(crate) const SOURCE: u32 = 9;
         pub(crate) const CREATED: u32 = 10;
         pub(crate) const USE_BULK: u32 = 11;
+        pub(crate) const LOAN_MS: u32 = 12;
     }
 }
 

@@ -42,6 +42,13 @@ impl Ask {
         Self::of(Self::plain(v1::Verb::Get, group, key))
     }
 
+    /// And hold its value for so long, if its owner lends it.
+    #[must_use]
+    pub fn to_hold(mut self, lease: Duration) -> Self {
+        Arc::make_mut(&mut self.0).loan_ms = lease.as_millis() as u32;
+        self
+    }
+
     /// Write a key.
     pub fn set(group: GroupName, key: Key, write: Write) -> Self {
         Self::of(v1::Request {

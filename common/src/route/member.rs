@@ -85,6 +85,11 @@ impl Member<'_> {
         self.wired.wires[self.node].health.callable()
     }
 
+    /// For how long this process has not called it; `None`: it does.
+    pub fn ejected_for(&self) -> Option<Duration> {
+        self.router.shared.health.ejected_for(&self.wired.wires[self.node].health)
+    }
+
     /// The member has made itself heard.
     pub fn is_heard_of(&self) {
         let health = &self.wired.wires[self.node].health;

@@ -14,6 +14,7 @@ use crate::{
     discovery::NodeRecord,
     health::{HealthTable, NodeHealth},
     link::{Identity, Link, Peer},
+    near::Holder,
     topology::{Topologies, Topology},
 };
 
@@ -81,12 +82,19 @@ pub(super) struct Wiring {
     links: Mutex<HashMap<Peer, Arc<Links>>>,
     identity: Identity,
     runtime: Handle,
+    /// To whom nodes may lend values over these links.
+    holder: Option<Arc<dyn Holder>>,
 }
 
 impl Wiring {
-    pub(super) fn new(identity: Identity, runtime: Handle) -> Self {
+    pub(super) fn new(
+        identity: Identity,
+        runtime: Handle,
+        holder: Option<Arc<dyn Holder>>,
+    ) -> Self {
         let nowhere = Wired { topology: Arc::new(Topology::empty()), wires: Arc::new([]) };
-        Self { current: ArcSwap::from_pointee(nowhere), links: Mutex::default(), identity, runtime }
+        let (current, links) = (ArcSwap::from_pointee(nowhere), Mutex::default());
+        Self { current, links, identity, runtime, holder }
     }
 
     /// The topology of now, wired. Links to nodes that were members before are kept.
@@ -128,7 +136,12 @@ impl Wiring {
 
     fn links_to(&self, peer: &Peer) -> Arc<Links> {
         let (runtime, identity) = (self.runtime.clone(), self.identity.clone());
-        let small = Link::spawn(&runtime, identity.clone(), peer.clone(), Lane::Small);
+        let small = match &self.holder {
+            Some(holder) => {
+                Link::lending(&runtime, identity.clone(), peer.clone(), Arc::clone(holder))
+            }
+            None => Link::spawn(&runtime, identity.clone(), peer.clone(), Lane::Small),
+        };
         Arc::new(Links { small, bulk: OnceLock::new(), peer: peer.clone(), identity, runtime })
     }
 }

@@ -348,6 +348,13 @@ impl Cache for Handler {
         Err(Status::unimplemented("a fake"))
     }
 
+    async fn loans(
+        &self,
+        _: Request<v1::LoansRequest>,
+    ) -> Result<Response<v1::LoansResponse>, Status> {
+        Err(Status::unimplemented("a fake"))
+    }
+
     async fn stats(
         &self,
         _: Request<v1::StatsRequest>,

@@ -4,6 +4,7 @@
 //! fails does not disturb the load; it is told at the end, because half a history proves nothing.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, BufWriter, Write},
     path::Path,
@@ -79,6 +80,11 @@ impl History {
         self.writing().line(&Line::Operation(Entry::of(operation, self.started)));
     }
 
+    /// An operation has ended, by whoever does without a [`Operation`].
+    pub fn entry(&self, entry: &Entry) {
+        self.writing().line(entry);
+    }
+
     /// A fault begins now. `named` are the refusals that its row names: statuses, such as "503",
     /// or "reset", "none". Returns its number, for [`History::healed`].
     pub fn fault(&self, kind: FaultKind, named: &[&str], what: &str) -> u32 {
@@ -118,7 +124,7 @@ impl History {
 }
 
 impl Writing {
-    fn line(&mut self, line: &Line) {
+    fn line(&mut self, line: &impl fmt::Display) {
         if self.error.is_none() {
             self.error = writeln!(self.file, "{line}").err();
         }

@@ -1,4 +1,5 @@
 //! Real nodes and one that does what the test says, in one ring; and a gateway's link to them.
+#![allow(dead_code)] // each test crate uses its own part of it
 
 use std::{
     sync::{
@@ -31,17 +32,32 @@ pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// The machine's clock, which a test can put forward: a process that reads it stood still.
 #[derive(Clone, Default)]
-pub(crate) struct Skipping(Arc<AtomicU64>);
+pub(crate) struct Skipping {
+    ahead_ms: Arc<AtomicU64>,
+    /// What it shows since it was stopped, in milliseconds; 0: it goes.
+    stopped_ms: Arc<AtomicU64>,
+}
 
 impl Skipping {
     pub(crate) fn skip(&self, time: Duration) {
-        self.0.fetch_add(time.as_millis() as u64, Ordering::SeqCst);
+        self.ahead_ms.fetch_add(time.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    /// From now on it only goes by skips: nothing runs out by itself.
+    pub(crate) fn stop(&self) {
+        let now = SystemClock.monotonic().as_millis() as u64;
+        self.stopped_ms.store(now, Ordering::SeqCst);
     }
 }
 
 impl Clock for Skipping {
     fn monotonic(&self) -> Duration {
-        SystemClock.monotonic() + Duration::from_millis(self.0.load(Ordering::SeqCst))
+        let ahead = Duration::from_millis(self.ahead_ms.load(Ordering::SeqCst));
+        ahead
+            + match self.stopped_ms.load(Ordering::SeqCst) {
+                0 => SystemClock.monotonic(),
+                stopped => Duration::from_millis(stopped),
+            }
     }
 
     fn unix(&self) -> Duration {
@@ -74,9 +90,14 @@ impl Bench {
 
     /// With a group that does this for keys whose owner can't be reached.
     pub(crate) async fn with(partition: Partition) -> Self {
+        Self::by(Skipping::default(), partition).await
+    }
+
+    /// Whose node goes by that clock.
+    pub(crate) async fn by(clock: Skipping, partition: Partition) -> Self {
         let registry = MemoryRegistry::new(Arc::new(SystemClock), DEFAULT_LEASE_TTL);
         let join = || Arc::new(registry.join(&WantedRing::default(), Arc::new(GrpcProber)));
-        let (clock, lifecycle) = (Skipping::default(), Lifecycle::new(Duration::ZERO));
+        let lifecycle = Lifecycle::new(Duration::ZERO);
         let settings = settings(partition);
         let injected = Arc::new(clock.clone());
         let node = Node::start(&settings, join(), injected, &lifecycle).await.unwrap();
@@ -272,6 +293,7 @@ fn settings(partition: Partition) -> Settings {
         eviction: Eviction::Lru,
         max_value: 1 << 20,
         partition,
+        near: true,
         origin: None,
     };
     settings.groups.insert("default".parse().unwrap(), group);
@@ -320,7 +342,9 @@ pub(crate) fn well(kind: &Kind) -> Option<Kind> {
     match kind {
         Kind::Ping(_) => Some(Kind::Pong(v1::Pong::default())),
         Kind::HintsWanted(_) => Some(Kind::Hint(v1::Hint::default())),
-        Kind::Request(_) | Kind::Hint(_) => Some(Kind::Reply(v1::Reply::default())),
+        Kind::Request(_) | Kind::Hint(_) | Kind::Takeover(_) => {
+            Some(Kind::Reply(v1::Reply::default()))
+        }
         _ => None,
     }
 }

@@ -125,6 +125,7 @@ impl<'a> Reader<'a> {
                 (request::VALUE, LENGTH) => read.value = self.bytes()?,
                 (request::CONTENT_TYPE, LENGTH) => read.content_type = self.string()?,
                 (request::TTL_MS, VARINT) => read.ttl_ms = self.varint()?,
+                (request::LOAN_MS, VARINT) => read.loan_ms = self.varint()? as u32,
                 _ => return v1::Request::decode(self.frame.slice(start..self.end)).ok(),
             }
         }
@@ -146,6 +147,7 @@ impl<'a> Reader<'a> {
                 (reply::SOURCE, VARINT) => read.source = self.varint()? as i32,
                 (reply::CREATED, VARINT) => read.created = self.varint()? != 0,
                 (reply::USE_BULK, VARINT) => read.use_bulk = self.varint()? != 0,
+                (reply::LOAN_MS, VARINT) => read.loan_ms = self.varint()? as u32,
                 _ => return v1::Reply::decode(self.frame.slice(start..self.end)).ok(),
             }
         }

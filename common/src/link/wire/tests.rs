@@ -37,12 +37,12 @@ prop_compose! {
             any::<(u32, u32, bool)>(),
         ],
         (group_id, group_revision) in prop_oneof![Just((Bytes::new(), 0)), (bytes(), number())],
-        (op_link, op_seq, ttl_ms) in (bytes(), number(), number()),
+        (op_link, op_seq, ttl_ms) in (bytes(), number(), number()), loan_ms in any::<u32>(),
         condition in option::weighted(0.2, condition()), value in bytes(),
     ) -> v1::Request {
         v1::Request {
             verb, group, key, try_ms, budget_ms, stand_in, group_id, group_revision, op_link,
-            op_seq, condition, value, content_type, ttl_ms,
+            op_seq, condition, value, content_type, ttl_ms, loan_ms,
         }
     }
 }
@@ -51,11 +51,11 @@ prop_compose! {
     fn reply()(
         (code, source) in (-1..20_i32, 0..4_i32), (message, content_type) in (text(), text()),
         value in bytes(), (version_hi, version_lo) in (number(), number()),
-        (age_ms, ttl_ms) in (number(), number()), (created, use_bulk) in any::<(bool, bool)>(),
+        (age_ms, ttl_ms) in (number(), number()), (created, use_bulk, loan_ms) in any::<(bool, bool, u32)>(),
     ) -> v1::Reply {
         v1::Reply {
             code, message, value, content_type, version_hi, version_lo, age_ms, ttl_ms, source,
-            created, use_bulk,
+            created, use_bulk, loan_ms,
         }
     }
 }

@@ -132,6 +132,7 @@ fn write_request(id: u64, asked: &v1::Request, added: &Small, frame: &mut impl B
         value,
         content_type,
         ttl_ms,
+        loan_ms,
     } = asked;
     let says_times = *try_ms != 0 || *budget_ms != 0 || *stand_in;
     if condition.is_some() || says_times || *group_revision != 0 || !group_id.is_empty() {
@@ -143,6 +144,7 @@ fn write_request(id: u64, asked: &v1::Request, added: &Small, frame: &mut impl B
     numbers.varint(request::VERB, i64::from(*verb) as u64);
     numbers.varint(request::OP_SEQ, *op_seq);
     numbers.varint(request::TTL_MS, *ttl_ms);
+    numbers.varint(request::LOAN_MS, (*loan_ms).into());
     let texts: [(u32, &[u8]); 5] = [
         (request::GROUP, group.as_bytes()),
         (request::KEY, key.as_bytes()),
@@ -170,6 +172,7 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
         source,
         created,
         use_bulk,
+        loan_ms,
     } = said;
     let mut numbers = Small::new();
     numbers.varint(reply::CODE, i64::from(*code) as u64);
@@ -180,6 +183,7 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
     numbers.varint(reply::SOURCE, i64::from(*source) as u64);
     numbers.varint(reply::CREATED, (*created).into());
     numbers.varint(reply::USE_BULK, (*use_bulk).into());
+    numbers.varint(reply::LOAN_MS, (*loan_ms).into());
     let texts: [(u32, &[u8]); 3] = [
         (reply::MESSAGE, message.as_bytes()),
         (reply::CONTENT_TYPE, content_type.as_bytes()),
@@ -219,8 +223,8 @@ fn write_texts(texts: &[(u32, &[u8])], frame: &mut impl BufMut) {
     }
 }
 
-/// The most that [`write_reply`] puts into one: six varints and two fixed numbers with their keys.
-const SMALL_BYTES: usize = 6 * 11 + 2 * 9;
+/// The most that [`write_reply`] puts into one: seven varints and two fixed numbers with their keys.
+const SMALL_BYTES: usize = 7 * 11 + 2 * 9;
 
 /// A few numbers, put together before they are written: a frame's buffer looks whether it has room at
 /// every call.
