@@ -111,6 +111,18 @@ pub struct Measured {
     pub flaws: Vec<String>,
 }
 
+impl BenchError {
+    /// Whether a server does not understand a request for many keys at once: what it said.
+    fn refused_batch(&self, work: &Workload) -> Option<String> {
+        match self {
+            Self::Sweep(error) if work.keys_per_request() > 1 && error.is_refusal() => {
+                Some(error.to_string())
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Load {
     /// Writes the requests down, sends each of them once and looks at the answers. `None` when the
     /// system can't do what the workload asks for.
@@ -122,12 +134,7 @@ impl Load {
         work: &Workload,
     ) -> Result<Option<Self>, BenchError> {
         let Some(plan) = Plan::of(work, subject.dialect()) else { return Ok(None) };
-        let weights = match sweep::sweep(subject.address(), &plan.asks).await {
-            Err(error) if error.is_unknown_route() && work.keys_per_request() > 1 => {
-                return Ok(None);
-            }
-            done => done?,
-        };
+        let weights = sweep::sweep(subject.address(), &plan.asks).await?;
         let sum: usize = plan.trace.iter().map(|&at| weights[at]).sum();
         let weight = sum as f64 / plan.trace.len().max(1) as f64;
         Ok(Some(Self { work: work.clone(), script: Script::write(&plan)?, weight }))

@@ -3,8 +3,9 @@
 //! Counted process by process rather than from the machine's totals in `/proc/stat`: those are
 //! sampled at ticks and hold the network's share of our own requests under names of their own,
 //! while a process's own time is exact. What a process that ended meanwhile had used stands with
-//! its parent. Only time that the hypervisor took away comes from `/proc/stat`. The kernel's own
-//! threads are left out: under load they work for those that are measured.
+//! its parent, all of it, so this finds too much rather than too little. Only time that the
+//! hypervisor took away comes from `/proc/stat`. The kernel's own threads are left out: under load
+//! they work for those that are measured.
 
 use std::{collections::HashMap, fmt, fs, io, time::Duration};
 

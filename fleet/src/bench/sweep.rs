@@ -39,9 +39,9 @@ pub enum SweepError {
 }
 
 impl SweepError {
-    /// Whether the server does not know such a request at all.
-    pub(super) fn is_unknown_route(&self) -> bool {
-        matches!(self, Self::Wrong { status: 404 | 405 | 501, .. })
+    /// Whether the server does not know such a request, or not in this form.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Wrong { status: 400 | 404 | 405 | 501, .. })
     }
 }
 
@@ -131,6 +131,6 @@ mod tests {
             .collect();
         let error = sweep(address, &asks).await.unwrap_err();
         assert!(error.to_string().contains("answered 200 with 5 bytes"), "{error}");
-        assert!(!error.is_unknown_route());
+        assert!(!error.is_refusal());
     }
 }

@@ -43,3 +43,21 @@ fn errors_short_answers_and_neighbours_are_flaws() {
     let found = flaws(&run(0, 120_000), 1_200.0, &busy, MAX_OTHERS);
     assert!(found.len() == 1 && found[0].contains("10 % of the machine"), "{found:?}");
 }
+
+#[test]
+fn only_a_batch_may_be_refused() {
+    let refused = |status| {
+        let complaint = format!("answered {status}");
+        let path = "/api/cache/batch".to_owned();
+        BenchError::Sweep(SweepError::Wrong { method: "POST", path, status, complaint })
+    };
+    let single = Workload::default();
+    let batch = Workload { op: Op::Batch { keys: 2 }, ..Workload::default() };
+    let said = refused(404).refused_batch(&batch).unwrap();
+    assert_eq!(said, "POST /api/cache/batch was answered 404");
+    assert_eq!(refused(404).refused_batch(&single), None);
+    // It knows the route, and answers wrongly: that is no reason to leave it out.
+    for status in [200, 500, 503] {
+        assert_eq!(refused(status).refused_batch(&batch), None);
+    }
+}

@@ -37,8 +37,8 @@ pub enum PeersError {
 struct Actor {
     cast: Cast,
     subject: Box<dyn Subject>,
-    /// `None`: it can't do what is asked.
-    load: Option<Load>,
+    /// Or why it can't do what is asked.
+    load: Result<Load, String>,
     rounds: Vec<Round>,
 }
 
@@ -57,14 +57,13 @@ pub async fn measure_scene(
         actors.push(actor(scene, cast).await?);
     }
     let mut notes = Vec::new();
-    for actor in actors.iter().filter(|actor| actor.load.is_none()) {
-        notes.push(format!("{}: not measured, it does not know such a request.", actor.cast));
-    }
+    let absent = actors.iter().filter_map(|actor| Some((actor.cast, actor.load.as_ref().err()?)));
+    notes.extend(absent.map(|(cast, reason)| format!("{cast}: not measured. {reason}")));
     let gateway = actors.last().map(|actor| actor.subject.address());
     let before = cold_counts(scene, gateway).await?;
     for _ in 0..rounds {
         for actor in &mut actors {
-            let Some(load) = &actor.load else { continue };
+            let Ok(load) = &actor.load else { continue };
             let subject = actor.subject.as_ref();
             actor.rounds.push(counting_round(actor.cast, subject, load, max_others).await?);
         }
@@ -82,8 +81,13 @@ pub async fn measure_scene(
 async fn actor(scene: &Scene, cast: Cast) -> Result<Actor, PeersError> {
     let started = start(scene, cast).await;
     let subject = started.map_err(|error| PeersError::Start(cast, error))?;
-    let load = Load::prepare(subject.as_ref(), &scene.work).await;
-    let load = load.map_err(|error| PeersError::Measure(cast, error))?;
+    let load = match Load::prepare(subject.as_ref(), &scene.work).await {
+        Ok(load) => load.ok_or_else(|| "It has no way to do this.".to_owned()),
+        Err(error) => match error.refused_batch(&scene.work) {
+            Some(said) => Err(said),
+            None => return Err(PeersError::Measure(cast, error)),
+        },
+    };
     Ok(Actor { cast, subject, load, rounds: Vec::new() })
 }
 
