@@ -21,7 +21,7 @@ use axum::{
     Router,
     extract::{Request, State},
     response::Response,
-    routing::{any, get, post},
+    routing::{get, post},
 };
 use common::{
     error::{Code, Error},
@@ -106,12 +106,13 @@ impl App for Api {
 }
 
 fn router(worker: Arc<Worker>) -> Router {
+    // Answered before anything is routed: here so that what is not offered is refused by their names.
+    let keys = get(unknown_path).put(unknown_path).post(unknown_path).delete(unknown_path);
     Router::new()
         .route(target::BATCH_PATH, post(batch::run))
-        // What else of it is offered is answered before anything is routed.
-        .route("/api/cache", any(method_not_allowed))
-        .route("/api/cache/", any(method_not_allowed))
-        .route("/api/cache/{*target}", any(method_not_allowed))
+        .route("/api/cache", keys.clone())
+        .route("/api/cache/", keys.clone())
+        .route("/api/cache/{*target}", keys)
         .route("/api/nodes", get(nodes::list))
         .route("/api/ring", get(ring::lookup))
         .route("/api/groups", get(groups::list))

@@ -21,7 +21,9 @@ pub(super) fn next(
 ) -> Option<Outgoing> {
     let most = (asides.len() + queue.len()).min(MAX_BATCH_OPS);
     let mut ops = Vec::with_capacity(most);
-    ops.extend(asides.drain(..asides.len().min(MAX_BATCH_OPS)).map(OutgoingOp::Whole));
+    ops.extend(
+        asides.drain(..asides.len().min(MAX_BATCH_OPS)).map(|op| OutgoingOp::Whole(Box::new(op))),
+    );
     let epoch = queue.front().map(|queued| queued.call.epoch);
     let mut bytes = 0;
     while ops.len() < MAX_BATCH_OPS && !slab.is_full() {
@@ -59,7 +61,7 @@ fn depart(queued: Queued, slab: &mut Slab, now: Instant) -> OutgoingOp {
             budget_ms,
             stand_in: call.stand_in,
         },
-        Some(other) => OutgoingOp::Whole(v1::Op { id, kind: Some(*other) }),
+        Some(other) => OutgoingOp::Whole(Box::new(v1::Op { id, kind: Some(*other) })),
     }
 }
 

@@ -1,3 +1,5 @@
+//! Frames as prost and we write and read them, spoilt ones included.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -146,7 +148,7 @@ proptest! {
     ) {
         let epoch = Epoch { as_of, digest: 9, ..Epoch::default() };
         let ping = v1::Op { id: 3, kind: Some(Kind::Ping(v1::Ping {})) };
-        let mut ops = vec![OutgoingOp::Whole(ping.clone())];
+        let mut ops = vec![OutgoingOp::Whole(Box::new(ping.clone()))];
         let mut meant = vec![ping];
         for (id, request, (try_ms, budget_ms, stand_in)) in requests {
             let asked = Arc::new(request.clone());

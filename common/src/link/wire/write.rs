@@ -36,7 +36,7 @@ pub(in crate::link) enum OutgoingOp {
     /// A request.
     Request { id: u64, request: Arc<v1::Request>, try_ms: u32, budget_ms: u32, stand_in: bool },
     /// Anything else.
-    Whole(v1::Op),
+    Whole(Box<v1::Op>),
 }
 
 /// Where a frame is written.
