@@ -4,7 +4,11 @@ use std::collections::HashSet;
 
 use common::link::frame::{MAX_BATCH_BYTES, MAX_BATCH_OPS};
 use proto::v1::{self, op::Kind};
-use tokio::task::yield_now;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    task::yield_now,
+};
 
 use super::*;
 use crate::fake_node::{not_started, request, value};
@@ -71,6 +75,32 @@ async fn what_has_queued_up_leaves_in_few_batches() {
         batches += 1;
     }
     assert_eq!(batches, 200_usize.div_ceil(MAX_BATCH_OPS));
+}
+
+#[tokio::test]
+async fn what_comes_a_turn_of_the_reactor_later_travels_along() {
+    let mut node = FakeNode::start("n").await;
+    let link = link_to(&node);
+    let first = start(&link, get("opens the stream"));
+    let mut stream = node.stream().await;
+    let ops = stream.ops(1).await;
+    stream.answer(ops[0].id, value("v".to_owned())).await;
+    assert_eq!(value_of(answer(first).await), "v");
+    // A socket that has something to read, which the reactor has not looked at yet.
+    let (mut near_end, mut far_end) = UnixStream::pair().unwrap();
+    near_end.write_all(b"!").await.unwrap();
+    let one = start(&link, get("one"));
+    let two = tokio::spawn(async move {
+        far_end.read_u8().await.unwrap();
+        link.call(get("two")).await
+    });
+    let batch = stream.batch().await;
+    let keys: Vec<_> = batch.ops.iter().map(|op| request(op).key.as_str()).collect();
+    assert_eq!(keys, ["one", "two"]);
+    for op in &batch.ops {
+        stream.answer(op.id, value("v".to_owned())).await;
+    }
+    assert_eq!([value_of(answer(one).await), value_of(answer(two).await)], ["v", "v"]);
 }
 
 #[tokio::test]
