@@ -39,6 +39,14 @@ pub(crate) struct Entry {
     pub(crate) is_near: bool,
 }
 
+impl Entry {
+    /// Whether the time until it came tells how long others wait. What was held here tells nothing,
+    /// nor what had to be loaded.
+    pub(crate) fn was_at_its_node(&self) -> bool {
+        self.source == v1::Source::Hit && !self.is_near
+    }
+}
+
 impl From<v1::Reply> for Entry {
     fn from(reply: v1::Reply) -> Self {
         Self {

@@ -2,7 +2,6 @@
 
 mod away;
 mod behind;
-mod codec;
 mod deferred;
 mod exchange;
 mod hints;
@@ -27,6 +26,7 @@ use common::{
     link::{
         Identity,
         frame::{EXCHANGE, MAX_MESSAGE_BYTES},
+        wire::BatchCodec,
     },
     route::{Router, Shared},
 };
@@ -94,7 +94,7 @@ pub(crate) fn exchange_route(
             async { Ok::<_, Status>(Response::new(ReceiverStream::new(answers))) }
         });
         async move {
-            tonic::server::Grpc::new(codec::BatchCodec)
+            tonic::server::Grpc::new(BatchCodec::<v1::Batch>::default())
                 .apply_max_message_size_config(Some(MAX_MESSAGE_BYTES), Some(MAX_MESSAGE_BYTES))
                 .streaming(stream, request)
                 .await

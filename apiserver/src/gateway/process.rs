@@ -44,7 +44,7 @@ pub(crate) enum Readiness {
 }
 
 impl Process {
-    pub(super) fn new(
+    pub(crate) fn new(
         settings: &Settings,
         route: Arc<Shared>,
         nears: Vec<Arc<Near>>,

@@ -130,8 +130,7 @@ async fn get(worker: &Worker, parts: &Parts, started: Instant) -> Result<Answer>
     let target = target::of(&parts.uri)?;
     let entry = worker.cache.get(target.group, target.key, started).await?;
     must_match(&parts.headers, entry.version)?;
-    // A value that had to be loaded says nothing about how long others wait.
-    let waited = (entry.source == Source::Hit).then_some(started);
+    let waited = entry.was_at_its_node().then_some(started);
     Ok((found(worker, entry, parts)?, waited))
 }
 
@@ -294,7 +293,33 @@ async fn delete(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use common::{
+        clock::ManualClock,
+        config::Settings,
+        discovery::{DEFAULT_LEASE_TTL, GrpcProber, MemoryRegistry, NodeRecord, WantedRing},
+        link::Identity,
+        near::LEASE,
+        route::{Lender, Persistence, Router, Shared},
+        telemetry,
+        topology::follow,
+    };
+    use prometheus_client::registry::Registry;
+    use proto::v1;
+    use tokio::runtime::Handle;
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+    use uuid::Uuid;
+
     use super::*;
+    use crate::{
+        admission::Admission,
+        budget::Budget,
+        cache::Cache,
+        gateway::Process,
+        metrics::Metrics,
+        near::{Look, Near, NearMetrics},
+    };
 
     fn size_of_future<F>(_: fn(Api, Asked, Parts, Incoming) -> F) -> usize {
         size_of::<F>()
@@ -305,5 +330,54 @@ mod tests {
         // It is copied once for every request. What is rare in it has a box of its own.
         let size = size_of_future(respond);
         assert!(size <= 832, "{size} bytes");
+    }
+
+    /// A worker that holds `g/k` in its near cache; there is no node that would answer.
+    async fn holding() -> Worker {
+        let (clock, tasks) = (Arc::new(ManualClock::new()), TaskTracker::new());
+        let registry = MemoryRegistry::new(clock.clone(), DEFAULT_LEASE_TTL);
+        let discovery = registry.join(&WantedRing::default(), Arc::new(GrpcProber));
+        let node = NodeRecord::new("n".parse().unwrap(), Uuid::nil(), "127.0.0.1:1");
+        registry.put_raw(&node.id, &node.to_json().unwrap());
+        let topologies = follow(Arc::new(discovery), &tasks, CancellationToken::new());
+        topologies.changes().wait_for(|_| !topologies.load().members().is_empty()).await.unwrap();
+
+        let near = Arc::new(Near::new(1 << 20, clock.clone(), NearMetrics::default()));
+        let looks = std::iter::repeat_with(|| near.look(&topologies, "g", "k")).take(100);
+        let wishes = looks.filter_map(|look| match look {
+            Look::Ask(wish) => wish,
+            Look::Held(_) => None,
+        });
+        let (wish, loan_ms) = (wishes.last().expect("it is hot"), LEASE.as_millis() as u32);
+        let reply = v1::Reply { value: "630".into(), loan_ms, ..v1::Reply::default() };
+        near.install(&wish, "g", "k", &reply, Lender::new(topologies.load(), 0));
+
+        let (service, id) = ("ringway".to_owned(), "g1".to_owned());
+        let identity = Identity { service, id, role: v1::Role::Gateway, instance: Uuid::nil() };
+        let persistence = Persistence { try_timeout: LEASE, max_retries: 0 };
+        let shared = Arc::new(Shared::new(identity, topologies, persistence, clock.clone()));
+        let router = Router::lending(Arc::clone(&shared), Handle::current(), near.clone());
+        let cache = Cache::new(router, Some(near), LEASE);
+        let metrics = Metrics::register(&mut Registry::default());
+        let bodies = Budget::new(1 << 20, metrics.body_bytes.clone(), metrics.shed_bytes());
+        let (settings, shown) = (Settings::default(), telemetry::Metrics::new());
+        let stopping = CancellationToken::new();
+        let process = Process::new(&settings, shared, vec![], shown, bodies, clock, stopping);
+        let admission = Admission::new(100, 1, metrics.load(0));
+        Worker::new(cache, Arc::new(process), metrics.worker(0), admission)
+    }
+
+    #[tokio::test]
+    async fn what_is_held_here_tells_nothing_of_how_long_others_wait() {
+        let worker = holding().await;
+        let request = http::Request::get("/api/cache/g/k").body(()).unwrap();
+        let (parts, ()) = request.into_parts();
+        let (response, waited) = get(&worker, &parts, Instant::now()).await.unwrap();
+        assert_eq!(response.headers()[STATUS], "ringway; hit; detail=near");
+        assert_eq!(waited, None, "it would say that nodes answer at once");
+        let at_its_node = Entry::from(v1::Reply::default());
+        assert!(at_its_node.was_at_its_node());
+        let loaded = v1::Reply { source: Source::Loaded.into(), ..v1::Reply::default() };
+        assert!(!Entry::from(loaded).was_at_its_node());
     }
 }

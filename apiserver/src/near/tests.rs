@@ -1,18 +1,14 @@
 //! A holder against a lender that is only imagined: what it asks for, holds, and gives up.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use common::{
     clock::ManualClock,
     discovery::{
-        Discovery, DiscoveryStatus, NodeRecord, NodeState, Registration, RingSettings, View,
+        DEFAULT_LEASE_TTL, Discovery, GrpcProber, MemoryDiscovery, MemoryRegistry, NodeRecord,
+        WantedRing,
     },
-    error::{Code, Error, Result},
     near::LEASE,
     topology::follow,
 };
-use futures_util::future::BoxFuture;
-use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -20,72 +16,34 @@ use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A cluster state that is what the test says.
-struct Said(watch::Sender<Option<Arc<View>>>);
-
-impl Discovery for Said {
-    fn views(&self) -> watch::Receiver<Option<Arc<View>>> {
-        self.0.subscribe()
-    }
-
-    fn status(&self) -> watch::Receiver<DiscoveryStatus> {
-        watch::Sender::default().subscribe()
-    }
-
-    fn catch_up(&self, _: u64) -> BoxFuture<'_, Result<Arc<View>>> {
-        Box::pin(async { Err(Error::new(Code::NodeUnavailable, "nothing more")) })
-    }
-
-    fn register(&self, _: NodeRecord) -> Registration {
-        unreachable!("gateways register nobody")
-    }
-}
-
 struct Bench {
     near: Near,
     clock: ManualClock,
-    said: Arc<Said>,
+    registry: MemoryRegistry,
+    discovery: Arc<MemoryDiscovery>,
     topologies: Topologies,
-    revision: u64,
 }
 
 impl Bench {
     async fn new(capacity: usize) -> Self {
         let clock = ManualClock::new();
         let near = Near::new(capacity, Arc::new(clock.clone()), NearMetrics::default());
-        let said = Arc::new(Said(watch::Sender::new(None)));
-        let topologies = follow(said.clone(), &TaskTracker::new(), CancellationToken::new());
-        let mut bench = Self { near, clock, said, topologies, revision: 0 };
-        bench.members(&[("a", 1)]).await;
+        let registry = MemoryRegistry::new(Arc::new(clock.clone()), DEFAULT_LEASE_TTL);
+        let discovery = Arc::new(registry.join(&WantedRing::default(), Arc::new(GrpcProber)));
+        let topologies = follow(discovery.clone(), &TaskTracker::new(), CancellationToken::new());
+        let bench = Self { near, clock, registry, discovery, topologies };
+        bench.join(&[("a", 1)]).await;
         bench
     }
 
-    /// From now on these nodes are the members, in these lives.
-    async fn members(&mut self, lives: &[(&str, u128)]) {
-        self.revision += 1;
-        let member = |&(id, life): &(&str, u128)| NodeRecord {
-            id: id.parse().unwrap(),
-            instance: Uuid::from_u128(life),
-            grpc: "127.0.0.1:1".to_owned(),
-            http: String::new(),
-            zone: String::new(),
-            weight: 100,
-            state: NodeState::Active,
-            version: String::new(),
-            started_at: String::new(),
-        };
-        let members: BTreeMap<_, _> =
-            lives.iter().map(member).map(|member| (member.id.clone(), member)).collect();
-        let view = View {
-            generation: Uuid::from_u128(1),
-            as_of: self.revision,
-            ring: RingSettings::default(),
-            members,
-            carried: BTreeSet::new(),
-        };
-        let mut epochs = self.topologies.changes();
-        self.said.0.send_replace(Some(Arc::new(view)));
-        epochs.wait_for(|epoch| epoch.as_of == self.revision).await.unwrap();
+    /// From now on these nodes are members, in these lives.
+    async fn join(&self, lives: &[(&str, u128)]) {
+        for &(id, life) in lives {
+            let record = NodeRecord::new(id.parse().unwrap(), Uuid::from_u128(life), "127.0.0.1:1");
+            self.registry.put_raw(&record.id, &record.to_json().unwrap());
+        }
+        let now = self.discovery.views().borrow().as_ref().unwrap().as_of;
+        self.topologies.changes().wait_for(|epoch| epoch.as_of == now).await.unwrap();
     }
 
     fn look(&self, key: &str) -> Look {
@@ -244,10 +202,10 @@ async fn an_entry_goes_with_its_owner_and_its_owners_life() {
         (vec![("a", 1)], Some(true)),
         (vec![("a", 2)], Some(false)),
     ] {
-        let mut bench = Bench::new(1 << 20).await;
+        let bench = Bench::new(1 << 20).await;
         let keys: Vec<String> = (0..50).map(|n| n.to_string()).collect();
         keys.iter().for_each(|key| bench.hold(key, 1));
-        bench.members(&after).await;
+        bench.join(&after).await;
         let ring = bench.topologies.load();
         for key in &keys {
             let owner = &ring.member(ring.owner("g", key).unwrap().0).id;

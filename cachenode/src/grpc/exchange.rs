@@ -5,12 +5,14 @@
 //! so that it never holds up the stream. The stream is always read, even while its peer does not
 //! take what is written; that is safe because both sides bound what may be outstanding.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+mod waiting;
+
+use std::{sync::Arc, time::Duration};
 
 use common::{
     discovery::NodeId,
     error::{Code, Error},
-    link::frame::{self, MAX_BATCH_BYTES, MAX_BATCH_OPS},
+    link::frame,
     route::Router,
 };
 use proto::v1::{self, Verb, not_started::Reason, op::Kind};
@@ -18,6 +20,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
+use self::waiting::Waiting;
 use super::{
     NodeService,
     behind::Behind,
@@ -31,10 +34,6 @@ use crate::loans::Recall;
 
 /// Batches handed to the transport ahead of its writing them.
 const WRITE_AHEAD: usize = 4;
-/// Answers that wait to be written, at most; a peer that reads so little has its stream closed.
-const MAX_WAITING: usize = 8192;
-/// The same, in bytes.
-const MAX_WAITING_BYTES: usize = 256 << 20;
 /// Operations of one stream that run in tasks of their own, at most.
 const MAX_DEFERRED: usize = 1024;
 /// Who tells a hint gives up by itself: there is no use in saying that it takes longer.
@@ -135,7 +134,7 @@ impl Stream {
         tokio::pin!(leaving);
         loop {
             self.flush(outbound);
-            let blocked = !self.waiting.ops.is_empty();
+            let blocked = !self.waiting.is_empty();
             tokio::select! {
                 received = inbound.message() => match received? {
                     Some(batch) => self.receive(batch),
@@ -169,7 +168,7 @@ impl Stream {
     async fn finish(&mut self, outbound: &Outbound, answers: &mut mpsc::Receiver<v1::Op>) {
         loop {
             self.flush(outbound);
-            let blocked = !self.waiting.ops.is_empty();
+            let blocked = !self.waiting.is_empty();
             let deferred = self.deferred.capacity() < self.deferred.max_capacity();
             if !blocked && !deferred {
                 return;
@@ -316,7 +315,7 @@ impl Stream {
     }
 
     fn flush(&mut self, outbound: &Outbound) {
-        while !self.waiting.ops.is_empty() {
+        while !self.waiting.is_empty() {
             let Ok(permit) = outbound.try_reserve() else { return };
             let ops = self.waiting.next_batch();
             permit.send(Ok(self.batch(ops)));
@@ -338,77 +337,4 @@ fn overloaded(why: &'static str) -> Kind {
 
 async fn writable(outbound: &Outbound) -> bool {
     outbound.reserve().await.is_ok()
-}
-
-/// Answers that have not been handed to the transport yet.
-#[derive(Default)]
-struct Waiting {
-    ops: VecDeque<v1::Op>,
-    bytes: usize,
-}
-
-impl Waiting {
-    fn push(&mut self, op: v1::Op) {
-        self.bytes += op.kind.as_ref().map_or(0, frame::weight);
-        self.ops.push_back(op);
-    }
-
-    /// Whether it is time to refuse more work. A peer that reads comes never so far by small
-    /// values, but a few dozen large ones do.
-    fn is_crowded(&self) -> bool {
-        self.ops.len() > MAX_WAITING / 2 || self.bytes > MAX_WAITING_BYTES / 2
-    }
-
-    fn is_over_bounds(&self) -> bool {
-        self.ops.len() > MAX_WAITING || self.bytes > MAX_WAITING_BYTES
-    }
-
-    fn next_batch(&mut self) -> Vec<v1::Op> {
-        let mut ops = Vec::with_capacity(self.ops.len().min(MAX_BATCH_OPS));
-        let mut bytes = 0;
-        while let Some(op) = self.ops.front() {
-            let weight = op.kind.as_ref().map_or(0, frame::weight);
-            let fits =
-                ops.is_empty() || (ops.len() < MAX_BATCH_OPS && bytes + weight <= MAX_BATCH_BYTES);
-            if !fits {
-                break;
-            }
-            bytes += weight;
-            ops.extend(self.ops.pop_front());
-        }
-        self.bytes -= bytes;
-        ops
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reply(size: usize) -> v1::Op {
-        let value = vec![0; size].into();
-        let kind = Some(Kind::Reply(v1::Reply { value, ..Default::default() }));
-        v1::Op { id: 1, kind }
-    }
-
-    #[test]
-    fn batches_keep_within_their_bounds() {
-        let mut waiting = Waiting::default();
-        (0..100).for_each(|_| waiting.push(reply(1)));
-        assert_eq!(waiting.next_batch().len(), MAX_BATCH_OPS);
-        assert_eq!(waiting.next_batch().len(), 100 - MAX_BATCH_OPS);
-        assert_eq!(waiting.bytes, 0);
-        (0..3).for_each(|_| waiting.push(reply(MAX_BATCH_BYTES / 2)));
-        assert_eq!(waiting.next_batch().len(), 1, "two and what they weigh are too much");
-        waiting = Waiting::default();
-        waiting.push(reply(2 * MAX_BATCH_BYTES));
-        assert_eq!(waiting.next_batch().len(), 1, "one operation always fits");
-    }
-
-    #[test]
-    fn a_peer_that_reads_nothing_is_noticed() {
-        let mut waiting = Waiting::default();
-        (0..=MAX_WAITING).for_each(|_| waiting.push(reply(0)));
-        assert!(waiting.is_over_bounds());
-    }
 }

@@ -73,3 +73,70 @@ impl Lent {
         self.holder.is_overflowed() || self.unconfirmed.len() > MAX_UNCONFIRMED
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use common::{clock::ManualClock, entry::Version, key::GroupName, near::LEASE};
+
+    use super::*;
+
+    fn lent_to(features: u64, lane: Lane) -> (Option<Lent>, ManualClock) {
+        let clock = ManualClock::new();
+        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+        let hello = v1::Hello { features, lane: lane.into(), ..Default::default() };
+        (Lent::to(&hello, &shared), clock)
+    }
+
+    fn invalidation(until: Duration) -> Invalidation {
+        Invalidation {
+            group: GroupName::new("g").unwrap(),
+            key: "k".into(),
+            version: Version { as_of: 1, clock: 2 },
+            recalled: Recalled::new(until),
+        }
+    }
+
+    #[test]
+    fn only_who_says_so_is_lent_anything_and_only_on_the_small_lane() {
+        assert!(lent_to(FEATURE, Lane::Small).0.is_some());
+        assert!(lent_to(0, Lane::Small).0.is_none());
+        assert!(lent_to(FEATURE, Lane::Bulk).0.is_none());
+        assert!(lent_to(FEATURE << 1, Lane::Small).0.is_none(), "a feature of a later version");
+    }
+
+    #[tokio::test]
+    async fn a_confirmation_finds_its_loan_by_its_id_and_only_once() {
+        let (mut lent, clock) = lent_to(FEATURE, Lane::Small);
+        let (one, other) =
+            (invalidation(clock.monotonic() + LEASE), invalidation(clock.monotonic() + LEASE));
+        let recalled = [Arc::clone(&one.recalled), Arc::clone(&other.recalled)];
+        let holder = Arc::clone(&lent.as_ref().unwrap().holder);
+        holder.tell(one);
+        holder.tell(other);
+        let ops = Lent::next(&mut lent).await.unwrap();
+        assert_eq!(ops.len(), 2, "both leave together");
+        let lent = lent.as_mut().unwrap();
+        lent.confirmed(999);
+        lent.confirmed(ops[1].id);
+        lent.confirmed(ops[1].id);
+        let over = recalled.each_ref().map(|recalled| recalled.is_over(clock.monotonic()));
+        assert_eq!(over, [false, true]);
+    }
+
+    #[test]
+    fn who_does_not_confirm_is_given_up_and_loans_that_are_over_do_not_count() {
+        let (lent, clock) = lent_to(FEATURE, Lane::Small);
+        let mut lent = lent.unwrap();
+        let until = clock.monotonic() + LEASE;
+        for _ in 0..MAX_UNCONFIRMED {
+            lent.announced(invalidation(until));
+        }
+        assert!(!lent.is_over_bounds());
+        lent.announced(invalidation(until));
+        assert!(lent.is_over_bounds());
+        clock.advance(LEASE);
+        assert!(!lent.is_over_bounds() && lent.unconfirmed.is_empty());
+    }
+}

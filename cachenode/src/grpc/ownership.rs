@@ -72,40 +72,17 @@ pub(crate) fn judge(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use common::discovery::{NodeRecord, NodeState, RingSettings, View};
+    use common::discovery::{NodeRecord, RingSettings, View};
     use uuid::Uuid;
 
     use super::*;
 
     const GENERATION: Uuid = Uuid::from_u128(1);
 
-    fn record(id: &str) -> NodeRecord {
-        NodeRecord {
-            id: id.parse().unwrap(),
-            instance: Uuid::nil(),
-            grpc: "127.0.0.1:1".to_owned(),
-            http: String::new(),
-            zone: String::new(),
-            weight: 100,
-            state: NodeState::Active,
-            version: String::new(),
-            started_at: String::new(),
-        }
-    }
-
     fn topology(as_of: u64, ids: &[&str]) -> Topology {
-        let members: BTreeMap<_, _> =
-            ids.iter().map(|id| record(id)).map(|record| (record.id.clone(), record)).collect();
-        let ring = RingSettings::default();
-        Topology::empty().next(&View {
-            generation: GENERATION,
-            as_of,
-            ring,
-            members,
-            carried: BTreeSet::new(),
-        })
+        let record = |id: &&str| NodeRecord::new(id.parse().unwrap(), Uuid::nil(), "127.0.0.1:1");
+        let members = ids.iter().map(record);
+        Topology::empty().next(&View::new(GENERATION, as_of, RingSettings::default(), members))
     }
 
     fn request(stand_in: bool) -> v1::Request {

@@ -165,37 +165,21 @@ impl NodeService {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
     use common::{
         clock::ManualClock,
-        discovery::{NodeState, RingSettings, View},
+        discovery::{RingSettings, View},
     };
     use uuid::Uuid;
 
     use super::*;
 
     fn ring(as_of: u64, members: &[(&str, u32)]) -> Arc<Topology> {
-        let record = |&(id, weight): &(&str, u32)| NodeRecord {
-            id: id.parse().unwrap(),
-            instance: Uuid::from_u128(1),
-            grpc: "127.0.0.1:1".to_owned(),
-            http: String::new(),
-            zone: String::new(),
-            weight,
-            state: NodeState::Active,
-            version: String::new(),
-            started_at: String::new(),
+        let record = |&(id, weight): &(&str, u32)| {
+            let member = NodeRecord::new(id.parse().unwrap(), Uuid::nil(), "127.0.0.1:1");
+            NodeRecord { weight, ..member }
         };
-        let members: BTreeMap<_, _> =
-            members.iter().map(record).map(|record| (record.id.clone(), record)).collect();
-        let view = View {
-            generation: Uuid::from_u128(1),
-            as_of,
-            ring: RingSettings::default(),
-            members,
-            carried: BTreeSet::new(),
-        };
+        let members = members.iter().map(record);
+        let view = View::new(Uuid::nil(), as_of, RingSettings::default(), members);
         Arc::new(Topology::empty().next(&view))
     }
 

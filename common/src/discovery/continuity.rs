@@ -67,9 +67,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(3);
 
     fn record(id: &str, life: u128) -> NodeRecord {
-        let instance = Uuid::from_u128(life);
-        let json = format!(r#"{{"v":1,"id":"{id}","instance":"{instance}","grpc":"h:1"}}"#);
-        NodeRecord::parse(json.as_bytes()).unwrap()
+        NodeRecord::new(id.parse().unwrap(), Uuid::from_u128(life), "h:1")
     }
 
     fn view(generation: u128, live: &[&str], carried: &[(&str, u128)]) -> Option<Arc<View>> {

@@ -3,11 +3,7 @@
 //! A member's id is its address; its instance is not known (the nil uuid), nor whether it lives.
 //! All processes must be given the same list and ring settings: there is no place to compare them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use md5::{Digest, Md5};
@@ -20,8 +16,8 @@ use uuid::Uuid;
 use crate::{
     clock::Clock,
     discovery::{
-        Discovery, DiscoveryStatus, NORMAL_WEIGHT, NodeId, NodeRecord, NodeState, Prober,
-        Registration, RegistrationState, View, WantedRing,
+        Discovery, DiscoveryStatus, NodeId, NodeRecord, Prober, Registration, RegistrationState,
+        View, WantedRing,
         backoff::Backoff,
         registration::{Keeper, Order},
         standing::Standing,
@@ -68,13 +64,7 @@ impl StaticDiscovery {
         standing.connected();
         let generation = generation(service, members.keys());
         let ring = wanted.or_default();
-        let view = Arc::new(View {
-            generation,
-            as_of: ONLY_REVISION,
-            ring,
-            members,
-            carried: BTreeSet::new(),
-        });
+        let view = Arc::new(View::new(generation, ONLY_REVISION, ring, members.into_values()));
         let views = watch::Sender::new(Some(Arc::clone(&view)));
         Self { view, views, standing, prober, runtime: Handle::current() }
     }
@@ -168,17 +158,8 @@ impl Place {
 }
 
 fn member(address: &str) -> std::result::Result<NodeRecord, String> {
-    let record = NodeRecord {
-        id: NodeId::new(address).map_err(|error| error.to_string())?,
-        instance: Uuid::nil(),
-        grpc: address.to_owned(),
-        http: String::new(),
-        zone: String::new(),
-        weight: NORMAL_WEIGHT,
-        state: NodeState::Active,
-        version: String::new(),
-        started_at: String::new(),
-    };
+    let id = NodeId::new(address).map_err(|error| error.to_string())?;
+    let record = NodeRecord::new(id, Uuid::nil(), address);
     // Reading it back applies the checks that every record has to pass.
     let json = record.to_json().map_err(|error| error.to_string())?;
     NodeRecord::parse(&json).map_err(|error| error.to_string())

@@ -154,6 +154,22 @@ pub enum RecordError {
 }
 
 impl NodeRecord {
+    /// The record of an ordinary node of which no more is known: serving, of normal weight, in no
+    /// zone, without HTTP.
+    pub fn new(id: NodeId, instance: Uuid, grpc: impl Into<String>) -> Self {
+        Self {
+            id,
+            instance,
+            grpc: grpc.into(),
+            http: String::new(),
+            zone: String::new(),
+            weight: NORMAL_WEIGHT,
+            state: NodeState::Active,
+            version: String::new(),
+            started_at: String::new(),
+        }
+    }
+
     /// Reads a record.
     ///
     /// # Errors

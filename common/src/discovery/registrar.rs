@@ -8,24 +8,27 @@
 //! A node damps itself: one that joined and left too often lately waits before it joins again. To
 //! come back before others take note of it is no joining.
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+mod seat;
+mod terms;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
     time::Instant,
 };
-use uuid::Uuid;
 
+pub(crate) use self::{
+    seat::{Found, Holder, Seat, Setback, Try, Writing},
+    terms::Terms,
+};
 use crate::{
-    clock::Clock,
     discovery::{
-        DiscoveryStatus, NodeRecord, Prober, Registration, RegistrationState, Stint, View,
+        NodeRecord, Registration, RegistrationState, Stint, View,
         backoff::Backoff,
-        continuity,
-        flaps::{Damped, FLAP_WINDOW, History},
+        flaps::History,
         registration::{Keeper, Order},
-        status::moment,
     },
     error::{Code, Error, Result},
 };
@@ -35,164 +38,6 @@ const STEADY: Duration = Duration::from_secs(1);
 
 /// The longest wait between tries; etcd may be away for days.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
-/// Why a record is not (or no longer) in the cluster state.
-#[derive(Debug)]
-pub(crate) enum Setback {
-    /// The backend can't be reached; in plain words.
-    Unreachable(String),
-    /// A live node holds the id.
-    Held { instance: Uuid, address: String },
-    /// The lease has run out or was revoked.
-    LeaseLost,
-    /// The record vanished or was replaced.
-    Vanished,
-    /// Somebody wrote the key between our look and our write.
-    Raced,
-    /// The record itself is not fit to be read by others; in plain words.
-    Unfit(String),
-    /// The node joined and left too often lately.
-    Damped(Damped, UnixMs),
-}
-
-/// Wall-clock milliseconds.
-type UnixMs = u64;
-
-impl Setback {
-    fn in_words(&self) -> String {
-        match self {
-            Self::Unreachable(why) | Self::Unfit(why) => why.clone(),
-            Self::Held { instance, address } => {
-                format!("instance {instance} at {address} holds the id and answers")
-            }
-            Self::LeaseLost => "the lease has run out or was revoked".into(),
-            Self::Vanished => "the record vanished or was replaced".into(),
-            Self::Raced => "the record was written by somebody else at the same time".into(),
-            Self::Damped(Damped { times, wait }, now) => {
-                let until = moment(now + wait.as_millis() as u64);
-                format!("joined or left {times} times within {FLAP_WINDOW:?}: waits until {until}")
-            }
-        }
-    }
-}
-
-/// What an attempt comes to.
-pub(crate) type Try<T> = std::result::Result<T, Setback>;
-
-/// What stands under a node's key.
-pub(crate) struct Holder {
-    pub(crate) value: Vec<u8>,
-    pub(crate) revision: u64,
-    /// Whether it is bound to the seat's own lease.
-    pub(crate) on_our_lease: bool,
-}
-
-/// What a node finds at its place.
-#[derive(Default)]
-pub(crate) struct Found {
-    pub(crate) holder: Option<Holder>,
-    /// The node's recent joins and leaves as they were written; empty if nothing is known.
-    pub(crate) history: Vec<u8>,
-}
-
-/// What is to be written at a node's place.
-#[derive(Debug, Clone)]
-pub(crate) struct Writing {
-    pub(crate) record: Vec<u8>,
-    /// The revision that the record there must still be of; 0: there must be none.
-    pub(crate) seen: u64,
-    /// News of the node's joins and leaves, to be written with it.
-    pub(crate) history: Option<Vec<u8>>,
-    /// Whether members must still be carried.
-    pub(crate) while_carried: bool,
-}
-
-/// One node's keys and lease in a backend. Every call is bounded in time.
-pub(crate) trait Seat: Send + 'static {
-    /// What stands there now.
-    fn found(&mut self) -> impl Future<Output = Try<Found>> + Send;
-
-    /// Writes the record under a lease, if all is still as it says; the revision of the write.
-    fn put(&mut self, writing: Writing) -> impl Future<Output = Try<u64>> + Send;
-
-    /// Writes the history alone.
-    fn note(&mut self, history: Vec<u8>) -> impl Future<Output = Try<()>> + Send;
-
-    /// Keeps the lease alive until it can't.
-    fn renew(&mut self) -> impl Future<Output = Setback> + Send;
-
-    /// Removes the record if it is on our lease, noting the history with it, and the lease.
-    fn leave(&mut self, history: Vec<u8>) -> impl Future<Output = Try<()>> + Send;
-}
-
-/// How a registration is set up.
-pub(crate) struct Terms {
-    pub(crate) record: NodeRecord,
-    pub(crate) lease_ttl: Duration,
-    pub(crate) prober: Arc<dyn Prober>,
-    /// What the backend says.
-    pub(crate) raw: watch::Receiver<Option<Arc<View>>>,
-    /// What others are shown, as far as this process can know.
-    pub(crate) shown: watch::Receiver<Option<Arc<View>>>,
-    pub(crate) status: watch::Receiver<DiscoveryStatus>,
-    pub(crate) clock: Arc<dyn Clock>,
-}
-
-impl Terms {
-    /// Whether the holder of our id has to make room. Only a holder that answers may stay: a
-    /// restart after a crash must not wait for the old lease.
-    async fn judge(&self, holder: &Holder, was_registered: bool) -> Try<()> {
-        let ours = &self.record;
-        // Nobody can be called by a record that can't be read.
-        let Ok(theirs) = NodeRecord::parse(&holder.value) else { return Ok(()) };
-        if theirs.instance == ours.instance {
-            return Ok(());
-        }
-        // On the first claim we hold the port, so whoever had it before is dead. Later it may be
-        // us who lost the address; then ask.
-        if theirs.grpc == ours.grpc && !was_registered {
-            return Ok(());
-        }
-        if self.prober.instance_at(&theirs.grpc).await == Some(theirs.instance) {
-            return Err(Setback::Held { instance: theirs.instance, address: theirs.grpc });
-        }
-        tracing::info!(id = %ours.id, instance = %theirs.instance, address = theirs.grpc,
-            "the record of an instance that does not answer is replaced");
-        Ok(())
-    }
-}
-
-impl Terms {
-    /// Waits until the ring's settings are known here, and refuses to be a member of a ring that
-    /// this process would compute differently, be it only for the moment until it ends.
-    async fn agree(&self) -> Try<()> {
-        let mut views = self.raw.clone();
-        // Conflicts are told before the first view. The bound is for a watcher whose connection
-        // hangs while ours works.
-        let known = tokio::time::timeout(self.lease_ttl, views.wait_for(Option::is_some)).await;
-        if let Some(conflict) = &self.status.borrow().conflict {
-            return Err(Setback::Unfit(conflict.clone()));
-        }
-        let why = || Setback::Unreachable("the cluster state has not been read yet".into());
-        known.map(drop).map_err(|_| why())
-    }
-
-    fn now(&self) -> UnixMs {
-        self.clock.unix().as_millis() as u64
-    }
-
-    /// Whether this node is in the ring all the same, so that nobody else owned its keys.
-    async fn is_carried(&self) -> bool {
-        let Self { record, raw, shown, lease_ttl, .. } = self;
-        continuity::is_carried(record, raw.clone(), shown, *lease_ttl / 3).await
-    }
-
-    /// Whether others still see this node as a member: then its return changes nothing for them.
-    fn is_shown(&self) -> bool {
-        let shown = self.shown.borrow();
-        shown.as_ref().is_some_and(|view| view.members.contains_key(&self.record.id))
-    }
-}
 
 /// Registers in the background.
 pub(crate) fn spawn(on: &Handle, seat: impl Seat, terms: Terms) -> Registration {

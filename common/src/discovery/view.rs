@@ -56,6 +56,17 @@ pub struct View {
 }
 
 impl View {
+    /// A view of members who are all registered.
+    pub fn new(
+        generation: Uuid,
+        as_of: u64,
+        ring: RingSettings,
+        members: impl IntoIterator<Item = NodeRecord>,
+    ) -> Self {
+        let members = members.into_iter().map(|record| (record.id.clone(), record)).collect();
+        Self { generation, as_of, ring, members, carried: BTreeSet::new() }
+    }
+
     /// The record of a member that is registered.
     pub fn live(&self, id: &str) -> Option<&NodeRecord> {
         self.members.get(id).filter(|_| !self.carried.contains(id))

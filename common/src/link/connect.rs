@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     frame,
     task::Setup,
-    wire::{LinkCodec, Outgoing},
+    wire::{BatchCodec, Outgoing},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -70,7 +70,11 @@ async fn exchange_hellos(setup: &Setup) -> Result<Open, String> {
     outbound.try_send(opening(setup)).map_err(|error| error.to_string())?;
     let request = ReceiverStream::new(batches).into_streaming_request();
     let mut inbound = client
-        .streaming(request, PathAndQuery::from_static(frame::EXCHANGE), LinkCodec)
+        .streaming(
+            request,
+            PathAndQuery::from_static(frame::EXCHANGE),
+            BatchCodec::<Outgoing>::default(),
+        )
         .await
         .map_err(|status| status.message().to_owned())?
         .into_inner();

@@ -7,61 +7,16 @@
 //! malformed frame means.
 
 mod bounds;
+mod codec;
 mod read;
 mod write;
 
-use bytes::Buf;
-use proto::v1;
-use tonic::{
-    Status,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-};
-
+use self::read::{ReadError, read_batch};
+pub(super) use self::write::{Outgoing, OutgoingOp};
 pub use self::{
-    read::{ReadError, read_batch},
-    write::write_batch,
+    codec::BatchCodec,
+    write::{Frame, Written},
 };
-pub(super) use write::{Outgoing, OutgoingOp};
-
-/// The codec of a link's stream.
-#[derive(Debug)]
-pub(super) struct LinkCodec;
-
-impl Codec for LinkCodec {
-    type Encode = Outgoing;
-    type Decode = v1::Batch;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Decoder for LinkCodec {
-    type Item = v1::Batch;
-    type Error = Status;
-
-    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<v1::Batch>, Status> {
-        let frame = message.copy_to_bytes(message.remaining());
-        let read = read_batch(&frame).map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Some(read))
-    }
-}
-
-impl Encoder for LinkCodec {
-    type Item = Outgoing;
-    type Error = Status;
-
-    fn encode(&mut self, batch: Outgoing, frame: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        batch.write(frame);
-        Ok(())
-    }
-}
 
 /// Field numbers of `cache.proto`.
 mod field {

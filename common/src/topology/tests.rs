@@ -1,9 +1,6 @@
 //! Topologies over a discovery that says what the test tells it to.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::{sync::watch, time::timeout};
@@ -80,23 +77,11 @@ impl Following {
 }
 
 fn record(id: &str) -> NodeRecord {
-    NodeRecord {
-        id: NodeId::new(id).unwrap(),
-        instance: Uuid::from_u128(1),
-        grpc: format!("{id}:7000"),
-        http: String::new(),
-        zone: String::new(),
-        weight: 100,
-        state: NodeState::Active,
-        version: String::new(),
-        started_at: String::new(),
-    }
+    NodeRecord::new(NodeId::new(id).unwrap(), Uuid::from_u128(1), format!("{id}:7000"))
 }
 
 fn view(as_of: u64, members: impl IntoIterator<Item = NodeRecord>) -> View {
-    let members: BTreeMap<_, _> = members.into_iter().map(|m| (m.id.clone(), m)).collect();
-    let (generation, ring) = (Uuid::from_u128(9), RingSettings::default());
-    View { generation, as_of, ring, members, carried: BTreeSet::new() }
+    View::new(Uuid::from_u128(9), as_of, RingSettings::default(), members)
 }
 
 #[tokio::test]

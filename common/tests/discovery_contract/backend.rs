@@ -12,8 +12,7 @@ use std::{
 
 use common::{
     discovery::{
-        Discovery, NodeId, NodeRecord, NodeState, Prober, Registration, RegistrationState, View,
-        WantedRing,
+        Discovery, NodeId, NodeRecord, Prober, Registration, RegistrationState, View, WantedRing,
     },
     topology::Topology,
 };
@@ -94,15 +93,10 @@ impl Prober for Answering {
 /// A new life of the node whose id is `id`, listening at `grpc`.
 pub(crate) fn node_at(id: &str, grpc: &str) -> NodeRecord {
     NodeRecord {
-        id: NodeId::new(id).unwrap(),
-        instance: Uuid::new_v4(),
-        grpc: grpc.into(),
-        http: String::new(),
         zone: "a".into(),
-        weight: 100,
-        state: NodeState::Active,
         version: "0.0.0".into(),
         started_at: "2026-01-01T00:00:00Z".into(),
+        ..NodeRecord::new(NodeId::new(id).unwrap(), Uuid::new_v4(), grpc)
     }
 }
 

@@ -1,14 +1,13 @@
 //! A few fake nodes, a router to them, and what was asked of whom.
 
 use std::{
-    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use common::{
     clock::ManualClock,
-    discovery::{NodeRecord, NodeState, RingSettings, View},
+    discovery::{NodeRecord, RingSettings, View},
     entry::Version,
     error::Result,
     key::{GroupName, Key},
@@ -119,17 +118,7 @@ impl Fleet {
 
     pub(crate) fn record(&self, node: usize) -> NodeRecord {
         let FakeNode { identity, address, .. } = &self.nodes[node];
-        NodeRecord {
-            id: identity.id.parse().unwrap(),
-            instance: identity.instance,
-            grpc: address.clone(),
-            http: String::new(),
-            zone: String::new(),
-            weight: 100,
-            state: NodeState::Active,
-            version: String::new(),
-            started_at: String::new(),
-        }
+        NodeRecord::new(identity.id.parse().unwrap(), identity.instance, address.clone())
     }
 
     pub(crate) fn view(&self, as_of: u64, nodes: impl IntoIterator<Item = usize>) -> View {
@@ -214,9 +203,7 @@ pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
 }
 
 pub(crate) fn view_of(as_of: u64, records: impl IntoIterator<Item = NodeRecord>) -> View {
-    let members = records.into_iter().map(|record| (record.id.clone(), record)).collect();
-    let (ring, carried) = (RingSettings::default(), BTreeSet::new());
-    View { generation: GENERATION, as_of, ring, members, carried }
+    View::new(GENERATION, as_of, RingSettings::default(), records)
 }
 
 pub(crate) fn get(key: &Key) -> Ask {

@@ -2,12 +2,7 @@
 //! random generator finds: messages wait, links break, holders stop, and every clock has a rate of
 //! its own. The owner's groups and the holders' near caches are the real ones.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    convert::Infallible,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use apiserver::near::{Look, Near, NearMetrics, Wish};
 use cachenode::{
@@ -16,69 +11,29 @@ use cachenode::{
 };
 use common::{
     clock::{Clock, ManualClock},
-    discovery::{
-        Discovery, DiscoveryStatus, NodeRecord, NodeState, Registration, RingSettings, View,
-    },
+    discovery::{GrpcProber, StaticDiscovery, WantedRing},
     entry::HybridClock,
-    error::{Code, Error, Result},
+    error::Error,
     key::GroupName,
     near::{Holder as _, LEASE, RATES_WITHIN},
     route::Lender,
     topology::{Topologies, follow},
 };
-use futures_util::future::BoxFuture;
 use proto::v1;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const KEYS: usize = 3;
 const STEPS: usize = 2500;
 const RUNS: u64 = 150;
 
-/// A cluster state that never changes.
-struct Fixed(watch::Sender<Option<Arc<View>>>);
-
-impl Discovery for Fixed {
-    fn views(&self) -> watch::Receiver<Option<Arc<View>>> {
-        self.0.subscribe()
-    }
-
-    fn status(&self) -> watch::Receiver<DiscoveryStatus> {
-        watch::Sender::default().subscribe()
-    }
-
-    fn catch_up(&self, _: u64) -> BoxFuture<'_, Result<Arc<View>>> {
-        Box::pin(async { Err(Error::new(Code::NodeUnavailable, "there is nothing more")) })
-    }
-
-    fn register(&self, _: NodeRecord) -> Registration {
-        unreachable!("nobody registers")
-    }
-}
-
 /// A ring of one node.
 async fn topologies() -> Topologies {
-    let owner = NodeRecord {
-        id: "owner".parse().unwrap(),
-        instance: uuid::Uuid::from_u128(1),
-        grpc: "127.0.0.1:1".to_owned(),
-        http: String::new(),
-        zone: String::new(),
-        weight: 100,
-        state: NodeState::Active,
-        version: String::new(),
-        started_at: String::new(),
-    };
-    let view = View {
-        generation: uuid::Uuid::from_u128(1),
-        as_of: 1,
-        ring: RingSettings::default(),
-        members: BTreeMap::from([(owner.id.clone(), owner)]),
-        carried: BTreeSet::new(),
-    };
-    let fixed = Arc::new(Fixed(watch::Sender::new(Some(Arc::new(view)))));
-    let topologies = follow(fixed, &TaskTracker::new(), CancellationToken::new());
-    topologies.changes().wait_for(|epoch| epoch.as_of == 1).await.unwrap();
+    let (owner, wanted) = (["127.0.0.1:1".to_owned()], WantedRing::default());
+    let (clock, prober) = (Arc::new(ManualClock::new()), Arc::new(GrpcProber));
+    let discovery = Arc::new(StaticDiscovery::new("near", &owner, &wanted, clock, prober));
+    let topologies = follow(discovery, &TaskTracker::new(), CancellationToken::new());
+    topologies.changes().wait_for(|epoch| !epoch.generation.is_nil()).await.unwrap();
     topologies
 }
 

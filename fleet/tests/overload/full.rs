@@ -40,7 +40,7 @@ async fn one_request_too_many_is_refused_at_once_and_costs_nobody_anything() {
     let (gateway, node) = (cluster.gateway(0), cluster.node(0));
     let address = gateway.address();
 
-    // Nobody answers these for now.
+    // Nobody answers these until the node goes on.
     node.signal(Signal::STOP).unwrap();
     let mut waiting = JoinSet::new();
     for _ in 0..MOST {

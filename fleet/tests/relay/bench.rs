@@ -14,8 +14,8 @@ use common::{
     clock::{Clock, SystemClock},
     config::{Eviction, GroupSettings, Partition, Settings},
     discovery::{
-        DEFAULT_LEASE_TTL, Discovery, GrpcProber, MemoryRegistry, NodeId, NodeRecord, NodeState,
-        Registration, WantedRing,
+        DEFAULT_LEASE_TTL, Discovery, GrpcProber, MemoryRegistry, NodeRecord, Registration,
+        WantedRing,
     },
     lifecycle::Lifecycle,
     link::{Answer, Call, Identity, Link, Peer},
@@ -130,14 +130,8 @@ impl Bench {
     pub(crate) async fn passer_by(&self) -> PasserBy {
         let registry = self.registry.clone();
         let discovery = registry.join(&WantedRing::default(), Arc::new(GrpcProber));
-        let id: NodeId = "passer-by".parse().unwrap();
-        let record = NodeRecord {
-            id: id.clone(),
-            instance: uuid::Uuid::from_u128(3),
-            grpc: "127.0.0.1:1".to_owned(),
-            ..record_of(&self.other)
-        };
-        let registration = discovery.register(record);
+        let (id, instance) = ("passer-by".parse().unwrap(), uuid::Uuid::from_u128(3));
+        let registration = discovery.register(NodeRecord::new(id, instance, "127.0.0.1:1"));
         let mut passer_by = PasserBy { registration, topology: self.topology() };
         self.rings_agree(3).await;
         passer_by.topology = self.topology();
@@ -301,17 +295,8 @@ fn settings(partition: Partition) -> Settings {
 }
 
 fn record_of(fake: &FakeNode) -> NodeRecord {
-    NodeRecord {
-        id: fake.identity.id.parse().unwrap(),
-        instance: fake.identity.instance,
-        grpc: fake.address.clone(),
-        http: String::new(),
-        zone: String::new(),
-        weight: 100,
-        state: NodeState::Active,
-        version: String::new(),
-        started_at: String::new(),
-    }
+    let FakeNode { identity, address, .. } = fake;
+    NodeRecord::new(identity.id.parse().unwrap(), identity.instance, address.clone())
 }
 
 fn peer_of(node: &Node) -> Peer {

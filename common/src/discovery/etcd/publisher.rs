@@ -153,18 +153,15 @@ mod tests {
 
     fn members(ids: &[&str]) -> BTreeMap<NodeId, NodeRecord> {
         let record = |id: &&str| {
-            let instance = Uuid::from_u128(1);
-            let json = format!(r#"{{"v":1,"id":"{id}","instance":"{instance}","grpc":"{id}:1"}}"#);
-            let record = NodeRecord::parse(json.as_bytes()).unwrap();
-            (record.id.clone(), record)
+            let id = NodeId::new(*id).unwrap();
+            (id.clone(), NodeRecord::new(id, Uuid::from_u128(1), "h:1"))
         };
         ids.iter().map(record).collect()
     }
 
     fn raw(as_of: u64, ids: &[&str]) -> Raw {
         let (generation, ring) = (Uuid::from_u128(1), RingSettings::default());
-        let view =
-            View { generation, as_of, ring, members: members(ids), carried: BTreeSet::new() };
+        let view = View::new(generation, as_of, ring, members(ids).into_values());
         Raw { view: Arc::new(view), left: BTreeSet::new(), is_carrying: false }
     }
 

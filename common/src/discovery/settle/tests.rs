@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::discovery::{NORMAL_WEIGHT, RingSettings};
+use crate::discovery::RingSettings;
 
 const CARRY: Duration = Duration::from_secs(20);
 
@@ -12,17 +12,7 @@ fn id(name: &str) -> NodeId {
 }
 
 fn record(name: &str) -> NodeRecord {
-    NodeRecord {
-        id: id(name),
-        instance: Uuid::from_u128(1),
-        grpc: format!("{name}:1"),
-        http: String::new(),
-        zone: String::new(),
-        weight: NORMAL_WEIGHT,
-        state: NodeState::Active,
-        version: String::new(),
-        started_at: String::new(),
-    }
+    NodeRecord::new(id(name), Uuid::from_u128(1), format!("{name}:1"))
 }
 
 /// A state of members by name: `a` is registered, `a!` is draining, `(a)` is only carried.

@@ -7,7 +7,7 @@ use proptest::{collection::vec, option, prelude::*};
 use prost::Message;
 use proto::v1::{self, op::Kind};
 
-use super::{Outgoing, OutgoingOp, ReadError, read_batch, write_batch};
+use super::{Outgoing, OutgoingOp, ReadError, Written, read_batch};
 use crate::{link::frame::MAX_BATCH_OPS, topology::Epoch};
 
 fn bytes() -> impl Strategy<Value = Bytes> {
@@ -90,7 +90,7 @@ prop_compose! {
 
 fn written(batch: &v1::Batch) -> Bytes {
     let mut frame = Vec::new();
-    write_batch(batch, &mut frame);
+    batch.write(&mut frame);
     frame.into()
 }
 

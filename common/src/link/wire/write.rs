@@ -58,8 +58,14 @@ impl Frame for Vec<u8> {
     }
 }
 
-impl Outgoing {
-    pub(super) fn write(&self, frame: &mut impl Frame) {
+/// What a frame is written from.
+pub trait Written: Send + 'static {
+    /// Writes a batch: the bytes say to prost what it says.
+    fn write(&self, frame: &mut impl Frame);
+}
+
+impl Written for Outgoing {
+    fn write(&self, frame: &mut impl Frame) {
         let weight = |op: &OutgoingOp| match op {
             OutgoingOp::Request { request, .. } => frame::request_weight(request),
             OutgoingOp::Whole(op) => op.kind.as_ref().map_or(0, frame::weight),
@@ -82,14 +88,15 @@ impl Outgoing {
     }
 }
 
-/// Writes a batch: the bytes say to prost what it says.
-pub fn write_batch(batch: &v1::Batch, frame: &mut impl Frame) {
-    let weight = |op: &v1::Op| op.kind.as_ref().map_or(0, frame::weight);
-    frame.make_room(batch.ops.iter().map(weight).sum());
-    write_head(batch.hello.as_ref(), batch.epoch.clone(), frame);
-    write_stamp(batch.stamp_us, frame);
-    for op in &batch.ops {
-        write_op(op, frame);
+impl Written for v1::Batch {
+    fn write(&self, frame: &mut impl Frame) {
+        let weight = |op: &v1::Op| op.kind.as_ref().map_or(0, frame::weight);
+        frame.make_room(self.ops.iter().map(weight).sum());
+        write_head(self.hello.as_ref(), self.epoch.clone(), frame);
+        write_stamp(self.stamp_us, frame);
+        for op in &self.ops {
+            write_op(op, frame);
+        }
     }
 }
 

@@ -1,46 +1,54 @@
-//! Reading batches off a stream, within bounds, and writing the answers.
+//! The codec of both ends of a stream: an end writes batches in the shape in which it has them, and
+//! reads what the other end wrote.
+
+use std::marker::PhantomData;
 
 use bytes::Buf;
-use common::{
-    error::{Code, Error},
-    link::wire::{ReadError, read_batch, write_batch},
-};
 use proto::v1::Batch;
 use tonic::{
     Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-/// The codec of a node's end of a stream.
-#[derive(Debug)]
-pub(super) struct BatchCodec;
+use super::{ReadError, Written, read_batch};
+use crate::error::{Code, Error};
 
-impl Codec for BatchCodec {
-    type Encode = Batch;
+/// The codec of an end that sends `T`.
+#[derive(Debug)]
+pub struct BatchCodec<T>(PhantomData<fn() -> T>);
+
+impl<T> Default for BatchCodec<T> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Written> Codec for BatchCodec<T> {
+    type Encode = T;
     type Decode = Batch;
     type Encoder = Self;
     type Decoder = Self;
 
     fn encoder(&mut self) -> Self {
-        Self
+        Self::default()
     }
 
     fn decoder(&mut self) -> Self {
-        Self
+        Self::default()
     }
 }
 
-impl Encoder for BatchCodec {
-    type Item = Batch;
+impl<T: Written> Encoder for BatchCodec<T> {
+    type Item = T;
     type Error = Status;
 
-    fn encode(&mut self, batch: Batch, frame: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        write_batch(&batch, frame);
+    fn encode(&mut self, batch: T, frame: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        batch.write(frame);
         Ok(())
     }
 }
 
-impl Decoder for BatchCodec {
+impl<T: Written> Decoder for BatchCodec<T> {
     type Item = Batch;
     type Error = Status;
 
