@@ -257,7 +257,7 @@ fn values_that_cannot_be_kept_are_refused_with_the_limit() {
     assert_eq!(error.code(), Code::TooLarge);
     assert!(error.message().contains("'scores' takes at most 4"), "{error}");
     assert_eq!(code(bench.group.set(&write("", "1"), owner)), Code::InvalidRequest);
-    assert_eq!(code(bench.group.set(&write(&"k".repeat(800), "1"), owner)), Code::TooLarge);
+    assert_eq!(code(bench.group.set(&write(&"k".repeat(1000), "1"), owner)), Code::TooLarge);
     let long = "t".repeat(MAX_CONTENT_TYPE_BYTES + 1);
     let odd = Write { content_type: &long, ..write("k", "1") };
     assert_eq!(code(bench.group.set(&odd, owner)), Code::InvalidRequest);
@@ -377,7 +377,8 @@ fn a_group_stays_within_its_capacity() {
             definition.eviction = eviction;
         });
         let value = "v".repeat(1024);
-        let fits = (32 << 20) / (1024 + 384 + 8);
+        let weight = eviction.entry_bytes(1024 + 8);
+        let fits = (32 << 20) / weight;
         for n in 0..3 * fits {
             bench.set(&format!("{n:08}"), &value);
         }
@@ -386,7 +387,7 @@ fn a_group_stays_within_its_capacity() {
         assert!(stats.used_bytes <= stats.capacity_bytes, "{stats:?}");
         assert!(stats.used_bytes >= stats.capacity_bytes / 100 * 95, "{stats:?}");
         assert_eq!(stats.evictions, 3 * fits - stats.entries, "{stats:?}");
-        assert_eq!(stats.used_bytes, stats.entries * (1024 + 384 + 8));
+        assert_eq!(stats.used_bytes, stats.entries * weight);
     }
 }
 
