@@ -19,9 +19,8 @@ use tonic::{
 
 pub use self::{
     read::{ReadError, read_batch},
-    write::write_batch,
+    write::{Outgoing, OutgoingOp, write_batch},
 };
-pub(super) use write::{Outgoing, OutgoingOp};
 
 /// The codec of a link's stream.
 #[derive(Debug)]
