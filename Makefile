@@ -5,10 +5,10 @@ CARGO ?= cargo
 export RINGWAY_TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run test tools build lint doc bench bench-ring bench-peers faults soak clean toolchain
+.PHONY: help run test tools build lint doc bench bench-ring bench-instructions bench-peers faults soak clean toolchain
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: toolchain ## start a local fleet: 3 nodes and a gateway in one process
 	$(CARGO) run -p ringway-fleet --bin fleet
@@ -31,7 +31,7 @@ lint: toolchain ## formatting, clippy and rustdoc; any warning is an error
 doc: toolchain ## the API documentation, in target/doc
 	$(CARGO) doc --no-deps --workspace
 
-bench: tools bench-ring ## the ring bench, and what a request costs beside a bare responder
+bench: tools bench-ring bench-instructions ## the ring bench, the instruction guard, and what a request costs beside a bare responder
 	$(CARGO) build --release --workspace --bins
 	target/release/load
 
@@ -42,6 +42,10 @@ bench-peers: toolchain ## beside nginx with memcached and webdis with redis; rew
 
 bench-ring: toolchain ## lookup, rebuild and spread of the ring alone
 	$(CARGO) bench -p ringway-common --bench ring
+
+bench-instructions: toolchain ## instructions of the hot path's steps, against their limits
+	tools/fetch-debian valgrind
+	$(CARGO) bench -p ringway-fleet --bench instructions
 
 faults: tools ## the long fault suite, which asserts times (as root, for network namespaces)
 	$(CARGO) build --release --workspace --bins

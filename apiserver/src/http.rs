@@ -13,7 +13,7 @@ mod hotkeys;
 mod nodes;
 mod probes;
 mod ring;
-mod target;
+pub mod target;
 
 use std::sync::Arc;
 

@@ -12,3 +12,4 @@ mod metrics;
 pub mod near;
 
 pub use gateway::{Gateway, StartError};
+pub use http::target;

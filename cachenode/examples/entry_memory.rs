@@ -1,4 +1,4 @@
-//! Measures what an entry costs in resident memory: the command behind `ENTRY_OVERHEAD`.
+//! Measures what an entry costs in resident memory: the command behind the stores' `PLACE_BYTES`.
 //!
 //! `cargo run --release -p cachenode --example entry_memory -- [VALUE_BYTES] [ENTRIES]`
 #![allow(clippy::unwrap_used)]

@@ -1,8 +1,9 @@
 //! One group on one node: reading and changing its entries, coherently.
 //!
-//! A hit takes no lock. Everything that changes a key runs in that key's critical section, which
-//! also judges there whether this node may (see [`Authority`]); versions only ever rise. Nothing
-//! here waits or blocks for long, and nothing here knows of gRPC, rings or other nodes.
+//! A hit takes no lock but, for a moment, that of its part of the store. Everything that changes a
+//! key runs in that key's critical section, which also judges there whether this node may (see
+//! [`Authority`]); versions only ever rise. Nothing here waits or blocks for long, and nothing here
+//! knows of gRPC, rings or other nodes.
 
 mod applied;
 mod critical;
@@ -38,7 +39,7 @@ use self::{
 use crate::{
     loans::LoanMetrics,
     origin::{Loaded, Origin, OriginDefinition},
-    store::{Eviction, MokaStore, NewEntry, Slots, Store, Stored},
+    store::{Eviction, NewEntry, Slots, Store, Stored},
 };
 
 /// What is written while standing in for an unreachable owner lives no longer than this.
@@ -200,7 +201,7 @@ impl Group {
     ) -> Self {
         Self {
             origin: Origin::new(&definition.origin),
-            store: Box::new(MokaStore::new(definition.capacity, definition.eviction)),
+            store: definition.eviction.store(definition.capacity),
             slots,
             critical: Critical::new(loans),
             clock,

@@ -6,6 +6,7 @@
 //! group's, and nothing of who may change what: all changes of a slot come from one critical
 //! section.
 
+mod lru;
 mod moka;
 mod stored;
 
@@ -13,16 +14,18 @@ use std::hash::BuildHasher;
 
 use foldhash::{SharedSeed, quality::SeedableRandomState};
 
-pub use self::stored::{DEFAULT_CONTENT_TYPE, ENTRY_OVERHEAD, Stored};
-pub(crate) use self::{moka::MokaStore, stored::NewEntry};
+pub(crate) use self::stored::NewEntry;
+pub use self::stored::{DEFAULT_CONTENT_TYPE, Stored};
+use self::{lru::LruStore, moka::MokaStore, stored::block_bytes};
 
 /// Which entries are thrown out when a group is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Eviction {
-    /// The least recently used.
+    /// The least recently used. The store is ours.
     #[default]
     Lru,
-    /// The least used, by an estimate of frequencies; may throw out what has just come in.
+    /// The least used, by an estimate of frequencies; may throw out what has just come in. The
+    /// store is moka.
     TinyLfu,
 }
 
@@ -34,34 +37,54 @@ impl Eviction {
             Self::TinyLfu => "tinylfu",
         }
     }
+
+    /// Resident bytes that an entry costs whose key, content type and value take so many together.
+    pub fn entry_bytes(self, content: u64) -> u64 {
+        let place = match self {
+            Self::Lru => lru::PLACE_BYTES,
+            Self::TinyLfu => moka::PLACE_BYTES,
+        };
+        block_bytes(content) + place
+    }
+
+    /// An empty store of so many bytes.
+    pub(crate) fn store(self, capacity: u64) -> Box<dyn Store> {
+        match self {
+            Self::Lru => Box::new(LruStore::new(capacity)),
+            Self::TinyLfu => Box::new(MokaStore::new(capacity)),
+        }
+    }
 }
 
 /// A bounded place for entries.
 pub(crate) trait Store: Send + Sync {
-    /// The entry of `key`, if the slot holds it. Takes no lock.
+    /// The entry of `key`, if the slot holds it. Takes a lock for some tens of nanoseconds at most.
     fn get(&self, slot: u64, key: &str) -> Option<Stored>;
 
     /// Keeps an entry. `replaces` says whether the caller has just seen one of the same key
     /// there; it only serves to count evictions.
     fn insert(&self, slot: u64, entry: Stored, replaces: bool);
 
-    /// Removes what the slot holds if `which` says so; whether it did.
+    /// Removes what the slot holds if `which` says so; whether it did. `which` may be asked under
+    /// a lock: it must not call the store.
     fn remove_if(&self, slot: u64, which: &dyn Fn(&Stored) -> bool) -> bool;
 
-    /// Slots whose entries `which` picks, at most `limit`. Walks everything, takes no lock and
-    /// counts as no access.
+    /// Slots whose entries `which` picks, at most `limit`; some twice if others are removed
+    /// meanwhile. Walks everything and counts as no access. `which` may be asked under a lock, for
+    /// a few entries at a time: it must not call the store.
     fn pick(&self, which: &mut dyn FnMut(&Stored) -> bool, limit: usize) -> Vec<u64>;
 
-    /// Does what has been put off: counts and evictions are right afterwards.
-    fn run_pending(&self);
+    /// Does what has been put off, in stores that put off anything: the numbers below are right
+    /// afterwards, and there is no more than fits.
+    fn run_pending(&self) {}
 
-    /// Entries, as of the last time pending work was done.
+    /// Entries.
     fn entries(&self) -> u64;
 
-    /// Bytes by [`Stored::weight`], as of the last time pending work was done.
+    /// Bytes by [`Eviction::entry_bytes`].
     fn weight(&self) -> u64;
 
-    /// Entries thrown out for want of room, as of the last [`Store::run_pending`].
+    /// Entries thrown out for want of room.
     fn evictions(&self) -> u64;
 }
 
@@ -89,3 +112,6 @@ impl Slots {
         self.state.hash_one(key.as_bytes()) & self.used
     }
 }
+
+#[cfg(test)]
+mod tests;

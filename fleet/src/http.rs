@@ -130,7 +130,7 @@ pub async fn request(
 
 /// A connection for one request after the other.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
     peer: String,
     driver: JoinHandle<()>,
@@ -138,7 +138,10 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects.
-    pub(crate) async fn open(addr: impl ToSocketAddrs) -> Result<Self, HttpError> {
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub async fn open(addr: impl ToSocketAddrs) -> Result<Self, HttpError> {
         let stream = TcpStream::connect(addr).await.map_err(HttpError::Connect)?;
         let _ = stream.set_nodelay(true);
         let peer = stream.peer_addr().map_err(HttpError::Connect)?.to_string();
@@ -151,7 +154,10 @@ impl Connection {
     }
 
     /// Sends a request and reads the whole answer. After an error the connection is of no use.
-    pub(crate) fn send(
+    ///
+    /// # Errors
+    /// When it can't be sent, or no whole answer comes. Waits for it for ever.
+    pub fn send(
         &mut self,
         mut request: Request<Full<Bytes>>,
     ) -> impl Future<Output = Result<Response, HttpError>> + Send {

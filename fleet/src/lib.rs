@@ -12,6 +12,7 @@ pub mod etcd;
 pub mod eventually;
 pub mod history;
 pub mod http;
+pub mod instructions;
 pub mod load;
 pub mod local;
 pub mod netns;

@@ -17,6 +17,7 @@ mod faults {
     mod cut_link;
     mod emptied_etcd;
     mod flapping_node;
+    mod full_cache;
     mod killed_etcd;
     mod killed_node;
     mod lonely_node;

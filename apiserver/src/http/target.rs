@@ -23,10 +23,13 @@ const MAX_URI_BYTES: usize = 8 << 10;
 
 /// A group and a key, and the time to live a write asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Target {
-    pub(crate) group: GroupName,
-    pub(crate) key: Key,
-    pub(crate) ttl: Option<std::time::Duration>,
+pub struct Target {
+    /// The group.
+    pub group: GroupName,
+    /// The key.
+    pub key: Key,
+    /// How long what is written is to live.
+    pub ttl: Option<std::time::Duration>,
 }
 
 /// Whether a path is one of keys, in either form.
@@ -46,7 +49,10 @@ pub(crate) fn check_length(uri: &http::Uri) -> Result<()> {
 }
 
 /// Reads the target of either form.
-pub(crate) fn of(uri: &http::Uri) -> Result<Target> {
+///
+/// # Errors
+/// `uri_too_long`; `invalid_request` for what is missing, given twice or malformed.
+pub fn of(uri: &http::Uri) -> Result<Target> {
     check_length(uri)?;
     let query = uri.query().unwrap_or_default();
     match uri.path().strip_prefix(CACHE_PATH) {

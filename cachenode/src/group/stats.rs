@@ -41,12 +41,14 @@ pub struct GroupStats {
     pub sets: u64,
     /// Deletes that removed an entry.
     pub deletes: u64,
-    /// Entries thrown out for want of room, as of the last [`Group::maintain`]; may lag behind by
-    /// the few that raced with a write of the same key.
+    /// Entries thrown out for want of room. This and the next two are as of now with
+    /// [`Eviction::Lru`](crate::store::Eviction::Lru), else as of the last [`Group::maintain`] or
+    /// shortly after it; evictions may then lag behind by the few that raced with a write of the
+    /// same key.
     pub evictions: u64,
-    /// Entries there, as of the last time the store settled its accounts.
+    /// Entries there.
     pub entries: u64,
-    /// Resident bytes they use, as of that time.
+    /// Resident bytes they use, as accounted.
     pub used_bytes: u64,
     /// Resident bytes they may use.
     pub capacity_bytes: u64,

@@ -261,7 +261,7 @@ fn values_that_cannot_be_kept_are_refused_with_the_limit() {
     assert_eq!(error.code(), Code::TooLarge);
     assert!(error.message().contains("'scores' takes at most 4"), "{error}");
     assert_eq!(code(bench.group.set(&write("", "1"), owner)), Code::InvalidRequest);
-    assert_eq!(code(bench.group.set(&write(&"k".repeat(800), "1"), owner)), Code::TooLarge);
+    assert_eq!(code(bench.group.set(&write(&"k".repeat(1000), "1"), owner)), Code::TooLarge);
     let long = "t".repeat(MAX_CONTENT_TYPE_BYTES + 1);
     let odd = Write { content_type: &long, ..write("k", "1") };
     assert_eq!(code(bench.group.set(&odd, owner)), Code::InvalidRequest);

@@ -262,7 +262,7 @@ impl Group {
             );
             return Err(Error::new(Code::TooLarge, message));
         }
-        let weight = entry.weight();
+        let weight = self.definition.eviction.entry_bytes(entry.content_bytes());
         if weight > capacity.min(MAX_WEIGHT) {
             let message = format!(
                 "the entry takes {weight} bytes, which is more than group '{name}' can hold (its \

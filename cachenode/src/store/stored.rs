@@ -13,13 +13,22 @@ use bytes::Bytes;
 use common::entry::Version;
 use triomphe::{Arc, ThinArc};
 
-/// Resident bytes an entry costs beyond its key, content type and value: the header here (64 with
-/// the reference count and length), the allocator's rounding, and moka's entry, queue node and
-/// share of the hash table.
+/// Bytes before an entry's key in its allocation: the header, the reference count and the length.
+const HEAD_BYTES: u64 = 64;
+
+/// The least that is allocated, and the step between the sizes of small allocations.
+const STEP: u64 = 16;
+
+/// The block that is allocated for an entry whose key, content type and value take so many bytes
+/// together.
 ///
-/// Measured with `cargo run --release -p cachenode --example entry_memory`, glibc's allocator: 378
-/// to 382 bytes for values of 16 B to 4 KiB.
-pub const ENTRY_OVERHEAD: u64 = 384;
+/// Allocators keep blocks of some sizes only: four between a power of two and the next. What is
+/// asked for is rounded up, by a tenth on average, and that is memory too.
+pub(super) fn block_bytes(content: u64) -> u64 {
+    let asked = HEAD_BYTES + content;
+    let step = (asked.next_power_of_two() / 8).max(STEP);
+    asked.next_multiple_of(step)
+}
 
 /// What a value without a content type is. Kept as "none", so that it costs nothing.
 pub const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
@@ -53,9 +62,9 @@ pub(crate) struct NewEntry<'a> {
 }
 
 impl NewEntry<'_> {
-    pub(crate) fn weight(&self) -> u64 {
-        let content_type = kept(self.content_type);
-        ENTRY_OVERHEAD + (self.key.len() + content_type.len() + self.value.len()) as u64
+    /// Bytes of key, content type and value as they are kept.
+    pub(crate) fn content_bytes(&self) -> u64 {
+        (self.key.len() + kept(self.content_type).len() + self.value.len()) as u64
     }
 }
 
@@ -180,9 +189,9 @@ impl Stored {
         self.header().accessed_ms.fetch_max(millis(now), Ordering::Relaxed);
     }
 
-    /// Resident bytes it costs.
-    pub fn weight(&self) -> u64 {
-        ENTRY_OVERHEAD + self.0.slice.len() as u64
+    /// Bytes of key, content type and value.
+    pub(super) fn content_bytes(&self) -> u64 {
+        self.0.slice.len() as u64
     }
 }
 
@@ -229,7 +238,7 @@ mod tests {
         assert_eq!(stored.value(), "630");
         assert_eq!(stored.value().as_ptr(), stored.value().as_ptr());
         assert_eq!(stored.version(), Version { as_of: 3, clock: 9 });
-        assert_eq!(stored.weight(), ENTRY_OVERHEAD + 3 + 10 + 3);
+        assert_eq!(stored.content_bytes(), 3 + 10 + 3);
         let value = stored.value();
         drop(stored);
         assert_eq!(value, "630");
@@ -239,7 +248,16 @@ mod tests {
     fn the_default_content_type_costs_nothing() {
         let stored = entry(DEFAULT_CONTENT_TYPE, b"");
         assert_eq!((stored.content_type(), stored.value_len()), ("", 0));
-        assert_eq!(stored.weight(), ENTRY_OVERHEAD + 3);
+        assert_eq!(stored.content_bytes(), 3);
+    }
+
+    #[test]
+    fn blocks_have_four_sizes_between_powers_of_two() {
+        for (content, block) in
+            [(0, 64), (1, 80), (64, 128), (65, 160), (1044, 1280), (1216, 1280), (1217, 1536)]
+        {
+            assert_eq!(block_bytes(content), block, "{content}");
+        }
     }
 
     #[test]

@@ -11,11 +11,10 @@ mod codec;
 mod read;
 mod write;
 
-use self::read::{ReadError, read_batch};
-pub(super) use self::write::{Outgoing, OutgoingOp};
 pub use self::{
     codec::BatchCodec,
-    write::{Frame, Written},
+    read::{ReadError, read_batch},
+    write::{Frame, Outgoing, OutgoingOp, Written},
 };
 
 /// Field numbers of `cache.proto`.

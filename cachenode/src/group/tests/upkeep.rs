@@ -49,7 +49,8 @@ fn a_group_stays_within_its_capacity() {
             definition.eviction = eviction;
         });
         let value = "v".repeat(1024);
-        let fits = (32 << 20) / (1024 + 384 + 8);
+        let weight = eviction.entry_bytes(1024 + 8);
+        let fits = (32 << 20) / weight;
         for n in 0..3 * fits {
             bench.set(&format!("{n:08}"), &value);
         }
@@ -58,6 +59,6 @@ fn a_group_stays_within_its_capacity() {
         assert!(stats.used_bytes <= stats.capacity_bytes, "{stats:?}");
         assert!(stats.used_bytes >= stats.capacity_bytes / 100 * 95, "{stats:?}");
         assert_eq!(stats.evictions, 3 * fits - stats.entries, "{stats:?}");
-        assert_eq!(stats.used_bytes, stats.entries * (1024 + 384 + 8));
+        assert_eq!(stats.used_bytes, stats.entries * weight);
     }
 }

@@ -14,7 +14,7 @@ use crate::link::frame::MAX_BATCH_OPS;
 
 /// A frame can't be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
+pub enum ReadError {
     /// In memory a small operation takes a hundred times the bytes that it can be written in.
     #[error("a batch holds at most {MAX_BATCH_OPS} operations")]
     TooManyOps,
@@ -41,7 +41,7 @@ const USUAL_OPS: usize = 16;
 ///
 /// # Errors
 /// [`ReadError`]; nothing of the batch may be used then.
-pub(super) fn read_batch(frame: &Bytes) -> Result<v1::Batch, ReadError> {
+pub fn read_batch(frame: &Bytes) -> Result<v1::Batch, ReadError> {
     bounds::check_large(frame)?;
     match Reader::new(frame, 0..frame.len()).batch() {
         Some(batch) if batch.ops.len() > MAX_BATCH_OPS => Err(ReadError::TooManyOps),

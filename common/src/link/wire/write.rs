@@ -23,18 +23,33 @@ const LENGTH: u32 = 2;
 
 /// A batch on its way out of a link.
 #[derive(Debug)]
-pub(in crate::link) struct Outgoing {
-    pub(in crate::link) hello: Option<v1::Hello>,
-    pub(in crate::link) epoch: Option<Epoch>,
-    pub(in crate::link) stamp_us: u64,
-    pub(in crate::link) ops: Vec<OutgoingOp>,
+pub struct Outgoing {
+    /// On a stream's first batch.
+    pub hello: Option<v1::Hello>,
+    /// On which topology the requester goes by.
+    pub epoch: Option<Epoch>,
+    /// The requester's clock when it leaves, in microseconds.
+    pub stamp_us: u64,
+    /// What is asked.
+    pub ops: Vec<OutgoingOp>,
 }
 
 /// One operation of it.
 #[derive(Debug)]
-pub(in crate::link) enum OutgoingOp {
+pub enum OutgoingOp {
     /// A request.
-    Request { id: u64, request: Arc<v1::Request>, try_ms: u32, budget_ms: u32, stand_in: bool },
+    Request {
+        /// Which answers belong to it.
+        id: u64,
+        /// What it says whoever is asked.
+        request: Arc<v1::Request>,
+        /// How long the one who is asked may take.
+        try_ms: u32,
+        /// How much time there is in all.
+        budget_ms: u32,
+        /// Whether the owner was passed over.
+        stand_in: bool,
+    },
     /// Anything else.
     Whole(Box<v1::Op>),
 }
