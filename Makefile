@@ -5,7 +5,7 @@ CARGO ?= cargo
 export RINGWAY_TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run test tools build lint doc bench bench-ring bench-instructions bench-peers faults soak clean toolchain
+.PHONY: help run test tools build lint doc bench bench-ring bench-instructions bench-memory bench-peers faults soak clean toolchain
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ bench-ring: toolchain ## lookup, rebuild and spread of the ring alone
 bench-instructions: toolchain ## instructions of the hot path's steps, against their limits
 	tools/fetch-debian valgrind
 	$(CARGO) bench -p ringway-fleet --bench instructions
+
+bench-memory: toolchain ## what entries cost in memory, in either store, with each of three allocators
+	$(CARGO) bench -p cachenode --bench memory
+	$(CARGO) bench -p cachenode --bench memory --features bench-glibc
+	$(CARGO) bench -p cachenode --bench memory --features bench-mimalloc
 
 faults: tools ## the long fault suite, which asserts times (as root, for network namespaces)
 	$(CARGO) build --release --workspace --bins

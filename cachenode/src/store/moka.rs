@@ -18,7 +18,8 @@ use super::{Eviction, Store, Stored};
 /// Resident bytes an entry costs beside its block: moka's entry, its queue node and its share of
 /// the hash table.
 ///
-/// Measured with `make bench-memory`.
+/// Measured with `make bench-memory`: 250 as long as nothing goes, 320 of a store that is written
+/// over again and again, as moka frees late.
 pub(super) const PLACE_BYTES: u64 = 320;
 
 /// How far above its capacity a store may get, as a fraction of it: one part in this many.
