@@ -49,7 +49,9 @@ impl Census {
         let in_all = |stat: &Stat| stat.own + stat.children;
         let mut by_name: HashMap<&str, Duration> = HashMap::new();
         for (pid, stat) in &self.processes {
-            if ours.contains(pid) || *pid == KERNEL || stat.parent == KERNEL {
+            // Our own children are the systems that wait for their turn: part of what is set up here.
+            let is_ours = ours.contains(pid) || ours.contains(&stat.parent);
+            if is_ours || *pid == KERNEL || stat.parent == KERNEL {
                 continue;
             }
             let earlier = before.processes.get(pid).map(in_all).unwrap_or_default();
@@ -112,6 +114,8 @@ mod tests {
                 // It waited for a child that had used 4 s.
                 (8, stat("cc", 1, 2, 6)),
                 (7, stat("new", 8, 3, 0)),
+                // One of ours started it.
+                (6, stat("waiting", 9, 4, 0)),
             ],
             3,
         );
