@@ -1,10 +1,10 @@
 //! How batches are written to and read off a stream.
 //!
 //! The bytes are those of `cache.proto`, and prost reads and writes everything that is rare. Requests
-//! and replies, of which there are a hundred thousand a second, are done here by hand, at a
-//! third of the instructions: prost measures every message once for each message around it, and copies
-//! byte by byte. Whatever looks unusual is left to prost, so there is no second opinion on what a
-//! malformed frame means.
+//! and replies, of which there are a hundred thousand a second, are done here by hand. Writing takes
+//! about half of prost's instructions, which measures every message once for each message around it;
+//! reading takes about as many (`make bench-instructions`). Whatever looks unusual is left to prost, so
+//! there is no second opinion on what a malformed frame means.
 
 mod bounds;
 mod codec;
