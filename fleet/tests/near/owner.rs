@@ -7,8 +7,9 @@ use common::{
     config::Partition,
     link::Answer,
     near::{FEATURE, LEASE},
+    topology::Epoch,
 };
-use proto::v1::{self, Lane, op::Kind};
+use proto::v1::{self, Lane, not_started::Reason, op::Kind};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -168,7 +169,18 @@ async fn who_is_asked_goes_by_the_newer_ring_from_then_on() {
     let takeover = || Kind::Takeover(v1::Takeover {});
     let refused = bench.tell_as(v1::Role::Gateway, takeover()).await;
     assert_eq!(reply(refused).code(), v1::Code::Unsupported);
-    assert_eq!(reply(bench.tell_as(v1::Role::Node, takeover()).await).code(), v1::Code::Ok);
+    let key = bench.key(false, 0);
+    stored(&bench, &key, "v").await;
+    let ours = bench.topology().epoch;
+    for (as_of, is_newer) in [(ours.as_of, false), (ours.as_of + 1, true)] {
+        let epoch = Epoch { as_of, digest: !ours.digest, ..ours };
+        let told = bench.tell_by(epoch, v1::Role::Node, takeover()).await;
+        assert_eq!(reply(told).code(), v1::Code::Ok);
+        let read = bench.ask(get(&key)).await;
+        // Nothing of that ring can be read, so it vouches for nothing.
+        let refuses = matches!(read, Answer::NotStarted(Reason::CatchingUp));
+        assert_eq!(refuses, is_newer, "{read:?}");
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use fleet::eventually;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -90,6 +91,17 @@ impl Client {
         }
         lobby.lock().unwrap().free = (0..connections).collect();
         Self { lobby, calls, _connections: tasks }
+    }
+
+    /// Uses every connection once, so that none has to be opened later. What is answered does not count.
+    pub(super) async fn open_all(&self) {
+        let now = Instant::now();
+        self.calls.iter().for_each(|_| self.due(now));
+        eventually("every connection has been used", DEADLINE, async || {
+            self.lobby.lock().unwrap().free.len() == self.calls.len()
+        })
+        .await;
+        self.lobby.lock().unwrap().asked.clear();
     }
 
     /// Sends that many requests a second for so long. What has ended by then, of these and of

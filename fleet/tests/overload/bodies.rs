@@ -27,9 +27,9 @@ const MIB: usize = 1 << 20;
 const BUDGET: usize = 64 * MIB;
 /// Bodies of 1 MiB that come at the same time.
 const BODIES: usize = 500;
-/// What the process may grow by: what it holds, what links hold of that on its way, what its
-/// allocator has not given back yet, and the buffers of so many connections.
-const GROWTH: usize = 2 * BUDGET + 32 * MIB;
+/// What the process may grow by for other reasons: what links hold of a value on its way, and the
+/// buffers of so many connections.
+const OTHER: usize = 48 * MIB;
 /// How soon all of them are either read or refused.
 const SORTED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -88,6 +88,9 @@ async fn bodies_beyond_the_budget_are_refused_and_take_no_memory() {
     let budget = ("RINGWAY_GATEWAY__MAX_BODY_BYTES_IN_FLIGHT", format!("{}MiB", BUDGET / MIB));
     let gateway = Extras::default()
         .env(budget.0, budget.1)
+        // What was refused half way is given back at once: what is judged is what the gateway holds, not
+        // when its allocator gets round to it.
+        .env("MIMALLOC_PURGE_DELAY", "0")
         // All that is held goes to one node at the same time.
         .env("RINGWAY_GATEWAY__TRY_TIMEOUT", "20s")
         .env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "20s");
@@ -117,7 +120,7 @@ async fn bodies_beyond_the_budget_are_refused_and_take_no_memory() {
     eprintln!("{stored} of {BODIES} bodies of 1 MiB stored; {} MiB more at the peak", grew / MIB);
     assert_eq!(stored, held / MIB, "what was held is stored: {answers:?}");
     assert_eq!(answers.iter().filter(|&&status| status == 503).count(), BODIES - stored);
-    assert!(grew < GROWTH, "grew by {grew} bytes");
+    assert!(grew < BUDGET + OTHER, "grew by {grew} bytes");
     eventually("nothing is held any more", SORTED_WITHIN, async || {
         match metric(gateway, "ringway_gateway_body_bytes").await? {
             0 => Ok(()),

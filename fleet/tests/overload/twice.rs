@@ -6,10 +6,10 @@
 //! microseconds on any server that speaks HTTP, so requests whose answer costs hardly more can't
 //! be refused in favour of others, they can only be answered.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use fleet::{
-    cluster::{Cluster, Plan, key_path},
+    cluster::{Cluster, Extras, Plan, key_path},
     report::{Counts, Report},
     timers,
     trial::{Void, trial},
@@ -28,6 +28,10 @@ const KEYS: usize = 200;
 const VALUE_BYTES: usize = 48 << 10;
 /// Connections of the client: enough to have more requests under way than a gateway lets in.
 const CONNECTIONS: usize = 2_048;
+/// Requests that a gateway may have under way in the short form, whose client has twice as many
+/// connections. In a debug build the turn of two thousand takes as long as a try: who has to wait for a
+/// few of them is given up by everybody.
+const FEW: usize = 256;
 
 /// The first rate that is tried, in requests per second.
 const FIRST_RATE: f64 = 250.0;
@@ -55,8 +59,8 @@ fn pin(core: usize) {
     sched_setaffinity(None, &cores).expect("two cores: one for the fleet, one for its client");
 }
 
-async fn fleet() -> Cluster {
-    let cluster = Cluster::start(Plan::default()).await.unwrap();
+async fn fleet(plan: Plan) -> Cluster {
+    let cluster = Cluster::start(plan).await.unwrap();
     let value = "x".repeat(VALUE_BYTES);
     for n in 0..KEYS {
         let stored = cluster.gateway(0).write("default", &key(n), &value).await.unwrap();
@@ -69,9 +73,9 @@ fn key(n: usize) -> String {
     format!("key-{n}")
 }
 
-fn client_of(cluster: &Cluster) -> Client {
+fn client_of(cluster: &Cluster, connections: usize) -> Client {
     let paths = (0..KEYS).map(|n| key_path("default", &key(n)));
-    Client::new(&cluster.gateway_addresses(), CONNECTIONS, &gets(paths))
+    Client::new(&cluster.gateway_addresses(), connections, &gets(paths))
 }
 
 /// Answered with a value, per second of that span.
@@ -129,6 +133,12 @@ impl Seen {
         self.all().filter(|a| a.status != 200 && !(a.was_refused() && a.come_again)).count()
     }
 
+    fn by_status(&self) -> BTreeMap<u16, usize> {
+        let mut by_status = BTreeMap::new();
+        self.all().for_each(|asked| *by_status.entry(asked.status).or_default() += 1);
+        by_status
+    }
+
     /// From the end of the overload to the last request that was refused or failed.
     fn recovered_after(&self) -> Duration {
         let bad = self.since.iter().filter(|asked| asked.status != 200);
@@ -142,8 +152,10 @@ impl Seen {
 
 #[tokio::test]
 async fn twice_as_much_as_can_be_done_short() {
-    let cluster = fleet().await;
-    let client = client_of(&cluster);
+    let gateway = Extras::default().env("RINGWAY_GATEWAY__MAX_IN_FLIGHT", FEW.to_string());
+    let cluster = fleet(Plan { gateway, ..Plan::default() }).await;
+    let client = client_of(&cluster, 2 * FEW);
+    client.open_all().await;
     let second = Duration::from_secs(1);
     let peak = peak_of(&client, STEPS[0]).await;
     let seen = overload(&client, peak, 3 * second, 3 * second).await;
@@ -155,13 +167,8 @@ async fn twice_as_much_as_can_be_done_short() {
         seen.refused().count(),
         seen.recovered_after(),
     );
-    // Who is not served is told so, and nobody's answer is lost. In debug builds some may take longer
-    // than the client (0) or the gateway (504) waits, but not all of them: only the long form holds
-    // them to the promise.
-    let wrong = seen.all().filter(|a| !matches!(a.status, 200 | 503 | 504 | 0)).count();
-    assert_eq!(wrong, 0, "answered by something else than a value or a refusal");
-    assert!(seen.refused().all(|asked| asked.come_again), "Retry-After");
-    assert!(seen.goodput > 0.0);
+    assert_eq!(seen.failed(), 0, "neither answered nor refused: {:?}", seen.by_status());
+    assert!(seen.goodput > 0.0 && seen.refused().count() > 0, "{:?}", seen.by_status());
     assert_eq!(seen.since.last().map(|asked| asked.status), Some(200), "well in the end");
     assert!(cluster.gateway(0).is_running() && cluster.nodes().iter().all(|n| n.is_running()));
 }
@@ -173,9 +180,9 @@ async fn twice_as_much_as_can_be_done_long() {
     trial(async || {
         timers::assert_punctual().await;
         pin(0);
-        let cluster = fleet().await;
+        let cluster = fleet(Plan::default()).await;
         pin(1);
-        let client = client_of(&cluster);
+        let client = client_of(&cluster, CONNECTIONS);
         let peak = peak_of(&client, STEPS[1]).await;
         let seen = overload(&client, peak, OVERLOADED, WATCHED).await;
         let late = seen.client_was_late();

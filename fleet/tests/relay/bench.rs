@@ -234,18 +234,23 @@ impl Bench {
 
     /// Sends the node an operation that is no request, as `role`.
     pub(crate) async fn tell_as(&self, role: v1::Role, kind: Kind) -> Answer {
-        self.tell(Identity { role, ..gateway() }, kind).await
+        self.tell_by(self.topology().epoch, role, kind).await
+    }
+
+    /// The same, by whatever epoch.
+    pub(crate) async fn tell_by(&self, epoch: Epoch, role: v1::Role, kind: Kind) -> Answer {
+        self.tell(Identity { role, ..gateway() }, epoch, kind).await
     }
 
     /// Asks the node for the hints that it keeps for that one.
     pub(crate) async fn ask_hints_as(&self, identity: Identity) -> Answer {
-        self.tell(identity, Kind::HintsWanted(v1::HintsWanted::default())).await
+        let wanted = Kind::HintsWanted(v1::HintsWanted::default());
+        self.tell(identity, self.topology().epoch, wanted).await
     }
 
-    async fn tell(&self, identity: Identity, kind: Kind) -> Answer {
+    async fn tell(&self, identity: Identity, epoch: Epoch, kind: Kind) -> Answer {
         let peer = peer_of(&self.node);
         let link = Link::spawn(&Handle::current(), identity, peer, v1::Lane::Small);
-        let epoch = self.topology().epoch;
         soon("an answer", link.call(Call::other(kind, epoch, Instant::now() + LONG))).await
     }
 
