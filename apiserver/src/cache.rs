@@ -28,8 +28,8 @@ use crate::near::{Lent, Look, Near, Wish};
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) value: Bytes,
-    /// Empty: `application/octet-stream`.
-    pub(crate) content_type: String,
+    /// Text; empty: `application/octet-stream`.
+    pub(crate) content_type: Bytes,
     pub(crate) version: Version,
     pub(crate) age: Duration,
     /// `None`: it never expires.
@@ -53,7 +53,7 @@ impl From<v1::Reply> for Entry {
             version: version_of(&reply),
             source: reply.source(),
             value: reply.value,
-            content_type: reply.content_type,
+            content_type: reply.content_type.into(),
             age: Duration::from_millis(reply.age_ms),
             ttl: (reply.ttl_ms > 0).then(|| Duration::from_millis(reply.ttl_ms)),
             is_near: false,
@@ -128,11 +128,16 @@ impl Cache {
         started: Instant,
     ) -> Result<Entry> {
         let ask = Ask::get(group.clone(), key.clone()).to_hold(LEASE);
-        let answered = self.call(ask, started).await?;
-        if let (Some(near), Some(lender)) = (&self.near, answered.lender()) {
-            near.install(&wish, group.as_str(), key.as_str(), &answered.reply, lender);
+        let answered = self.call(ask, started).await;
+        let lent = answered.as_ref().ok().and_then(|a| Some((a.lender()?, &a.reply)));
+        match (&self.near, lent) {
+            (Some(near), Some((lender, reply))) => {
+                near.install(&wish, group.as_str(), key.as_str(), reply, lender);
+            }
+            (Some(near), None) => near.not_lent(&wish),
+            (None, _) => {}
         }
-        Ok(answered.reply.into())
+        Ok(answered?.reply.into())
     }
 
     pub(crate) async fn put(

@@ -42,8 +42,8 @@ struct LatencyLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WorkerLabel {
-    worker: u32,
+pub(crate) struct WorkerLabel {
+    pub(crate) worker: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -12,6 +12,7 @@ mod sketch;
 mod table;
 
 use std::{
+    collections::HashSet,
     fmt,
     hash::BuildHasher,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -42,6 +43,8 @@ pub use metrics::NearMetrics;
 /// reads of a lease, so this is about three of them: a held value then spares at least every second
 /// read. With Zipf's 0.99 over 10,000 keys and 45,000 reads a second that is two thirds of all reads.
 const HOT: u32 = 4;
+/// Keys that are remembered for not being lent, at most; about 64 KiB.
+const MAX_UNLENT: usize = 4096;
 
 /// One worker's near cache.
 pub struct Near {
@@ -57,6 +60,8 @@ struct State {
     floors: Floors,
     /// Reads from which a key is asked for: [`HOT`], and more while there is no room.
     bar: u32,
+    /// Keys whose owners would not lend them of late: there is no use in asking at every read.
+    unlent: HashSet<u64, RandomState>,
 }
 
 /// What a look found.
@@ -73,8 +78,8 @@ pub enum Look {
 pub struct Lent {
     /// The value.
     pub value: Bytes,
-    /// Empty: `application/octet-stream`.
-    pub content_type: String,
+    /// Text; empty: `application/octet-stream`.
+    pub content_type: Bytes,
     /// Which write made it.
     pub version: Version,
     /// Time since it was stored.
@@ -118,6 +123,7 @@ impl Near {
             table: Table::new(capacity),
             floors: Floors::default(),
             bar: HOT,
+            unlent: HashSet::default(),
         };
         Self { state: Mutex::new(state), hasher: RandomState::default(), clock, metrics }
     }
@@ -134,16 +140,17 @@ impl Near {
     pub fn look(&self, topologies: &Topologies, group: &str, key: &str) -> Look {
         let hash = self.hash(group, key);
         let mut state = self.lock();
-        let State { sketch, table, bar, .. } = &mut *state;
+        let State { sketch, table, bar, unlent, .. } = &mut *state;
         // Read here and now: a time from before a standstill would make a lease longer.
         let now = self.clock.monotonic();
         if sketch.turn(now) {
             table.turn(now);
             *bar = (*bar - 1).max(HOT);
+            unlent.clear();
             self.metrics.holds(table.len(), table.bytes());
         }
         let reads = sketch.count(hash);
-        let is_wanted = reads >= *bar;
+        let is_wanted = reads >= *bar && !unlent.contains(&hash);
         let wish = || Look::Ask(is_wanted.then_some(Wish { hash, sent: now }));
         let Some(held) = table.find(hash, group, key) else { return wish() };
         if now >= held.term.until || !held.lender.is_owner_yet(topologies, group, key) {
@@ -193,7 +200,7 @@ impl Near {
             key: key.into(),
             // Copied: what came with the frame would keep the frame.
             value: Bytes::copy_from_slice(&reply.value),
-            content_type: reply.content_type.clone(),
+            content_type: reply.content_type.clone().into(),
             version,
             asked: sent,
             age: Duration::from_millis(reply.age_ms),
@@ -203,6 +210,14 @@ impl Near {
             rate: Rate::new(state.sketch.estimate(hash), now),
         };
         state.keep(held, &self.metrics);
+    }
+
+    /// The wish was not granted: there is no other for the key until the reads are counted anew.
+    pub fn not_lent(&self, wish: &Wish) {
+        let unlent = &mut self.lock().unlent;
+        if unlent.len() < MAX_UNLENT {
+            unlent.insert(wish.hash);
+        }
     }
 
     /// The keys that are held now, in no particular order.

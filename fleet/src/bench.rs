@@ -11,7 +11,6 @@ pub mod cpu;
 mod others;
 pub mod peers;
 mod plan;
-mod resident;
 mod sweep;
 pub mod systems;
 mod wrk;
@@ -28,6 +27,7 @@ pub use sweep::SweepError;
 pub use systems::{Bare, Nginx, Ringway, SystemError, Webdis};
 pub use wrk::{WrkError, WrkRun};
 
+use crate::memory;
 use others::{Census, Others};
 use wrk::Script;
 
@@ -186,8 +186,8 @@ async fn drive(
         tokio::select! {
             run = &mut running => return Ok((run?, peak)),
             _ = looks.tick() => {
-                let each = resident::of_all(back) / back.len().max(1) as u64;
-                peak = (peak.0.max(resident::of_all(front)), peak.1.max(each));
+                let each = memory::resident_of_all(back) / back.len().max(1) as u64;
+                peak = (peak.0.max(memory::resident_of_all(front)), peak.1.max(each));
             }
         }
     }

@@ -15,6 +15,7 @@ pub mod http;
 pub mod instructions;
 pub mod load;
 pub mod local;
+pub mod memory;
 pub mod netns;
 pub mod process;
 pub mod proxy;

@@ -194,11 +194,11 @@ fn cache_status(entry: &Entry) -> HeaderValue {
     })
 }
 
-fn content_type(stored: String) -> HeaderValue {
+fn content_type(stored: Bytes) -> HeaderValue {
     if stored.is_empty() {
         return DEFAULT_TYPE;
     }
-    HeaderValue::from_maybe_shared(Bytes::from(stored)).unwrap_or(DEFAULT_TYPE)
+    HeaderValue::from_maybe_shared(stored).unwrap_or(DEFAULT_TYPE)
 }
 
 /// `PUT` and `POST`.
@@ -332,8 +332,8 @@ mod tests {
         assert!(size <= 832, "{size} bytes");
     }
 
-    /// A worker that holds `g/k` in its near cache; there is no node that would answer.
-    async fn holding() -> Worker {
+    /// A worker that holds `g/k` in its near cache, and that cache; there is no node that would answer.
+    async fn holding() -> (Worker, Arc<Near>) {
         let (clock, tasks) = (Arc::new(ManualClock::new()), TaskTracker::new());
         let registry = MemoryRegistry::new(clock.clone(), DEFAULT_LEASE_TTL);
         let discovery = registry.join(&WantedRing::default(), Arc::new(GrpcProber));
@@ -357,19 +357,19 @@ mod tests {
         let persistence = Persistence { try_timeout: LEASE, max_retries: 0 };
         let shared = Arc::new(Shared::new(identity, topologies, persistence, clock.clone()));
         let router = Router::lending(Arc::clone(&shared), Handle::current(), near.clone());
-        let cache = Cache::new(router, Some(near), LEASE);
+        let cache = Cache::new(router, Some(near.clone()), LEASE);
         let metrics = Metrics::register(&mut Registry::default());
         let bodies = Budget::new(1 << 20, metrics.body_bytes.clone(), metrics.shed_bytes());
         let (settings, shown) = (Settings::default(), telemetry::Metrics::new());
         let stopping = CancellationToken::new();
         let process = Process::new(&settings, shared, vec![], shown, bodies, clock, stopping);
         let admission = Admission::new(100, 1, metrics.load(0));
-        Worker::new(cache, Arc::new(process), metrics.worker(0), admission)
+        (Worker::new(cache, Arc::new(process), metrics.worker(0), admission), near)
     }
 
     #[tokio::test]
     async fn what_is_held_here_tells_nothing_of_how_long_others_wait() {
-        let worker = holding().await;
+        let (worker, _) = holding().await;
         let request = http::Request::get("/api/cache/g/k").body(()).unwrap();
         let (parts, ()) = request.into_parts();
         let (response, waited) = get(&worker, &parts, Instant::now()).await.unwrap();
@@ -379,5 +379,17 @@ mod tests {
         assert!(at_its_node.was_at_its_node());
         let loaded = v1::Reply { source: Source::Loaded.into(), ..v1::Reply::default() };
         assert!(!Entry::from(loaded).was_at_its_node());
+    }
+
+    #[tokio::test]
+    async fn a_key_that_nobody_lends_is_asked_for_once_in_a_while() {
+        let (worker, near) = holding().await;
+        let topologies = worker.process.route.topologies.clone();
+        let asks = || matches!(near.look(&topologies, "g", "hot"), Look::Ask(Some(_)));
+        assert!((0..100).any(|_| asks()) && asks(), "it is hot");
+        let key = "hot".parse().unwrap();
+        let answer = worker.cache.get("g".parse().unwrap(), key, Instant::now()).await;
+        assert!(answer.is_err(), "nobody answers");
+        assert!(!asks());
     }
 }

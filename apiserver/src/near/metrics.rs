@@ -3,15 +3,11 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WorkerLabel {
-    worker: u32,
-}
+use crate::metrics::WorkerLabel;
 
 type Counters = Family<WorkerLabel, Counter<u64, AtomicU64>>;
 type Gauges = Family<WorkerLabel, Gauge>;

@@ -24,7 +24,7 @@ pub(super) struct Held {
     pub(super) group: Box<str>,
     pub(super) key: Box<str>,
     pub(super) value: Bytes,
-    pub(super) content_type: String,
+    pub(super) content_type: Bytes,
     pub(super) version: Version,
     /// When it was asked for, and how old it was then.
     pub(super) asked: Duration,
@@ -224,7 +224,7 @@ mod tests {
             group: "g".into(),
             key: hash.to_string().into(),
             value: vec![0; bytes].into(),
-            content_type: String::new(),
+            content_type: Bytes::new(),
             version: Version::default(),
             asked: NOW,
             age: Duration::ZERO,

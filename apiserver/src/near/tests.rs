@@ -227,6 +227,21 @@ async fn what_may_not_be_held_is_not() {
 }
 
 #[tokio::test]
+async fn what_is_not_lent_is_not_asked_for_at_every_read() {
+    let bench = Bench::new(1 << 20).await;
+    let asks = |key: &str| matches!(bench.look(key), Look::Ask(Some(_)));
+    bench.near.not_lent(&bench.wish("a"));
+    assert!((0..100).all(|_| !asks("a")));
+    let _ = bench.wish("b");
+    // It may be by now.
+    bench.clock.advance(LEASE);
+    assert!(asks("a"));
+    // What is remembered is bounded.
+    (0..2 * MAX_UNLENT).for_each(|n| bench.near.not_lent(&bench.wish(&n.to_string())));
+    assert_eq!(bench.near.lock().unlent.len(), MAX_UNLENT);
+}
+
+#[tokio::test]
 async fn bytes_are_bounded() {
     let bench = Bench::new(64 << 10).await;
     for key in 0..500 {

@@ -102,16 +102,7 @@ impl Group {
         owned: impl FnOnce() -> Result<Authority, E>,
     ) -> Result<Applied, E> {
         let Write { key, value, content_type, ttl, ref condition, op } = *write;
-        let mut entry = NewEntry {
-            key,
-            content_type,
-            value,
-            version: Version::default(),
-            stored: Duration::ZERO,
-            expires: None,
-            is_stand_in: false,
-            now: Duration::ZERO,
-        };
+        let mut entry = NewEntry { key, content_type, value, ..NewEntry::default() };
         self.check(&entry)?;
         self.change(key, condition, op, owned, |change, stripe| {
             let now = change.now;
@@ -174,8 +165,8 @@ impl Group {
             version,
             stored: now.saturating_sub(age),
             expires: ttl_left.map(|left| now.saturating_add(left)),
-            is_stand_in: false,
             now,
+            ..NewEntry::default()
         };
         // An expired entry counts as long as it is there: it is still the newest that is known.
         let before = self.store.get(slot, key);

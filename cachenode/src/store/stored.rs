@@ -47,6 +47,7 @@ struct Header {
 }
 
 /// What an entry is made of. Key and content type fit `u16` lengths; the group sees to that.
+#[derive(Default)]
 pub(crate) struct NewEntry<'a> {
     pub(crate) key: &'a str,
     pub(crate) content_type: &'a str,
@@ -225,8 +226,8 @@ mod tests {
             version: Version { as_of: 3, clock: 9 },
             stored: Duration::from_secs(5),
             expires: Some(Duration::from_secs(8)),
-            is_stand_in: false,
             now: Duration::from_secs(6),
+            ..NewEntry::default()
         })
     }
 

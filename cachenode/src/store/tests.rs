@@ -1,8 +1,7 @@
 //! What every store does, whichever way it evicts. What one of them does besides is tested with it.
 
-use std::{collections::HashMap, sync::Mutex, thread, time::Duration};
+use std::{collections::HashMap, sync::Mutex, thread};
 
-use common::entry::Version;
 use proptest::prelude::*;
 
 use super::*;
@@ -16,16 +15,7 @@ pub(super) fn entry(key: &str, value_len: usize) -> Stored {
 }
 
 pub(super) fn holding(key: &str, value: &[u8]) -> Stored {
-    Stored::new(&NewEntry {
-        key,
-        content_type: "",
-        value,
-        version: Version::default(),
-        stored: Duration::ZERO,
-        expires: None,
-        is_stand_in: false,
-        now: Duration::ZERO,
-    })
+    Stored::new(&NewEntry { key, value, ..NewEntry::default() })
 }
 
 /// Slots as the hash of keys spreads them.

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fmt, fs};
 
-use crate::cluster::Member;
+use crate::{cluster::Member, memory};
 
 /// How much more memory than at first is no growth: allocators keep what was freed.
 const MEMORY_FACTOR: f64 = 1.25;
@@ -36,18 +36,12 @@ impl Weight {
     pub async fn of(member: &Member) -> Result<Self, String> {
         let pid = member.process().id();
         let told = |what: &dyn fmt::Display| format!("{} (pid {pid}): {what}", member.name());
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(|e| told(&e))?;
         let files = fs::read_dir(format!("/proc/{pid}/fd")).map_err(|e| told(&e))?.count() as u64;
         let metrics = member.get("/metrics").await.map_err(|e| told(&e))?.text();
-        let memory = resident(&status).ok_or_else(|| told(&"no VmRSS in its status"))?;
+        let memory = memory::resident(pid).ok_or_else(|| told(&"it has no memory"))?;
         let tasks = tasks(&metrics).ok_or_else(|| told(&"no ringway_runtime_tasks"))?;
         Ok(Self { memory, files, tasks })
     }
-}
-
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
 fn tasks(metrics: &str) -> Option<u64> {
@@ -163,8 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_read_from_what_the_system_and_the_process_say() {
-        assert_eq!(resident("VmHWM:\t 9 kB\nVmRSS:\t    8 kB\n"), Some(8192));
+    fn tasks_are_read_from_what_the_process_says() {
         let metrics = "# TYPE x\nringway_runtime_tasks{runtime=\"control\"} 5\n\
                        ringway_runtime_tasks{runtime=\"worker-0\"} 7\n";
         assert_eq!(tasks(metrics), Some(12));

@@ -8,12 +8,13 @@ use fleet::{
     cluster::{Cluster, Member, Plan},
     history::value,
     load::{Load, Running},
+    memory,
     recorder::{Planned, Recording, Summary},
     report::Counts,
     timers,
 };
 
-use crate::{capacity, memory::memory};
+use crate::capacity;
 
 /// The largest value of the group `default`, in bytes.
 pub(crate) const LARGE: usize = 1 << 20;
@@ -114,12 +115,12 @@ impl Bothered {
 
     /// Resident bytes of those two, now.
     pub(crate) fn resident(&self) -> [usize; 2] {
-        self.members().map(|member| memory(member.process().id(), "VmRSS:"))
+        self.members().map(|member| memory::resident(member.process().id()).unwrap() as usize)
     }
 
     /// Resident bytes of those two, at most so far.
     pub(crate) fn peak(&self) -> [usize; 2] {
-        self.members().map(|member| memory(member.process().id(), "VmHWM:"))
+        self.members().map(|member| memory::peak(member.process().id()).unwrap() as usize)
     }
 
     /// From now on it is bothered.

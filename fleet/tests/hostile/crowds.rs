@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     io::ErrorKind,
     net::SocketAddr,
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use std::{
 use fleet::{
     bench::cpu,
     cluster::{Cluster, Extras, Member, Plan},
-    eventually,
+    eventually, memory,
     process::{Process, Spec, binary},
     report::{Counts, Report},
 };
@@ -22,12 +23,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::memory::{memory, open_files_limit};
-
 /// The promise, in bytes of the server's memory.
-const EACH: usize = 20 << 10;
+const EACH: u64 = 20 << 10;
 /// What a process may grow by for other reasons.
-const NOISE: usize = 4 << 20;
+const NOISE: u64 = 4 << 20;
 /// A core's share that an idle server may use, clients that are turned away included.
 const CPU_SHARE: f64 = 0.1;
 /// How long that is looked at.
@@ -113,16 +112,16 @@ async fn is_turned_away(address: SocketAddr) {
 
 /// Fills a gateway up to its cap with idle clients, then brings some more. What each idle one
 /// costs the server, in bytes, and what share of a core the server used.
-async fn fill(gateway: &Member, cap: usize) -> (usize, f64) {
+async fn fill(gateway: &Member, cap: usize) -> (u64, f64) {
     let (address, pid) = (gateway.address(), gateway.process().id());
     // What a first crowd makes the server set up once is not what a connection costs.
     drop(crowd(address, OPENING).await);
     let mut asking = Client::connect(address).await;
     asking.left_alone().await;
     let before = asking.counters().await;
-    let resident = memory(pid, "VmRSS:");
+    let resident = memory::resident(pid).unwrap();
     let mut others = crowd(address, cap - 1).await;
-    let grew = memory(pid, "VmRSS:").saturating_sub(resident);
+    let grew = memory::resident(pid).unwrap().saturating_sub(resident);
 
     let used = cpu::used(&[pid]).unwrap();
     let watched = Instant::now();
@@ -143,7 +142,7 @@ async fn fill(gateway: &Member, cap: usize) -> (usize, f64) {
     drop(others);
     asking.left_alone().await;
     assert_eq!(Client::connect(address).await.get("/livez").await.unwrap(), "ok\n");
-    (grew.saturating_sub(NOISE) / cap, share)
+    (grew.saturating_sub(NOISE) / cap as u64, share)
 }
 
 /// Lets this process have that many connections.
@@ -208,4 +207,12 @@ async fn servers_raise_their_limit_of_open_files() {
         assert_eq!(soft, hard, "{program}");
         assert_ne!(soft, "256");
     }
+}
+
+/// The soft and the hard limit of open files, as `/proc/PID/limits` writes them.
+fn open_files_limit(pid: u32) -> (String, String) {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let mut words = line.split_whitespace().map(str::to_owned);
+    (words.next().unwrap(), words.next().unwrap())
 }

@@ -14,7 +14,6 @@ mod floods;
 mod frames;
 #[path = "../support/h2.rs"]
 mod h2;
-mod memory;
 mod mutations;
 mod oversize;
 mod raw;

@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use fleet::{
-    http,
+    http, memory,
     process::{Process, Spec, binary},
 };
 use tempfile::TempDir;
@@ -12,8 +12,6 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-
-use crate::memory::memory;
 
 const READY: Duration = Duration::from_secs(30);
 /// How long a server is silent before it is told that nothing more will come.
@@ -56,12 +54,12 @@ impl Server {
 
     /// Resident bytes, now.
     pub(crate) fn resident(&self) -> usize {
-        memory(self.process.id(), "VmRSS:")
+        memory::resident(self.process.id()).unwrap() as usize
     }
 
     /// Resident bytes, at most so far.
     pub(crate) fn peak(&self) -> usize {
-        memory(self.process.id(), "VmHWM:")
+        memory::peak(self.process.id()).unwrap() as usize
     }
 
     /// That an honest client is served, by the gateway and by the node that is bothered.

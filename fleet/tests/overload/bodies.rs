@@ -2,7 +2,6 @@
 //! memory than that.
 
 use std::{
-    fs,
     net::SocketAddr,
     sync::{
         Arc,
@@ -14,6 +13,7 @@ use std::{
 use fleet::{
     cluster::{Cluster, Extras, Member, Plan},
     eventually,
+    memory::peak,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -77,12 +77,6 @@ async fn put(
     }
 }
 
-fn peak_memory(pid: u32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.split_whitespace().next().unwrap().parse::<usize>().unwrap() << 10
-}
-
 #[tokio::test]
 async fn bodies_beyond_the_budget_are_refused_and_take_no_memory() {
     let budget = ("RINGWAY_GATEWAY__MAX_BODY_BYTES_IN_FLIGHT", format!("{}MiB", BUDGET / MIB));
@@ -97,7 +91,7 @@ async fn bodies_beyond_the_budget_are_refused_and_take_no_memory() {
     let plan = Plan { nodes: 1, gateway, ..Plan::default() };
     let cluster = Cluster::start(plan).await.unwrap();
     let gateway = cluster.gateway(0);
-    let before = peak_memory(gateway.process().id());
+    let before = peak(gateway.process().id()).unwrap() as usize;
     let (go, refused) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let body: Arc<[u8]> = vec![b'x'; MIB].into();
     let mut bodies = JoinSet::new();
@@ -115,7 +109,7 @@ async fn bodies_beyond_the_budget_are_refused_and_take_no_memory() {
     assert!((BUDGET / 2..=BUDGET).contains(&held), "{held} bytes held");
     go.add_permits(BODIES);
     let answers = bodies.join_all().await;
-    let grew = peak_memory(gateway.process().id()).saturating_sub(before);
+    let grew = (peak(gateway.process().id()).unwrap() as usize).saturating_sub(before);
     let stored = answers.iter().filter(|&&status| status == 201).count();
     eprintln!("{stored} of {BODIES} bodies of 1 MiB stored; {} MiB more at the peak", grew / MIB);
     assert_eq!(stored, held / MIB, "what was held is stored: {answers:?}");

@@ -19,13 +19,16 @@ const VERSIONS: [u64; 4] = [4, 2, 11, 3];
 /// From a batch to its hints' keys.
 const HINTED: [u64; 3] = [4, 24, 1];
 
-/// Refuses a large message whose small parts would take far more room than their bytes. In a small
-/// one they can't do harm, and nearly all messages are small.
-pub(super) fn check_large(message: &[u8]) -> Result<(), ReadError> {
+/// Refuses a message whose small parts would take far more room than their bytes. Below their
+/// operations only those of large messages are counted: in a small one they can't do harm, and nearly
+/// all messages are small.
+pub(super) fn check(message: &[u8]) -> Result<(), ReadError> {
+    if count(message, &OPS, MAX_BATCH_OPS) > MAX_BATCH_OPS {
+        return Err(ReadError::TooManyOps);
+    }
     if message.len() <= MAX_BATCH_BYTES {
         return Ok(());
     }
-    check_ops(message)?;
     if count(message, &VERSIONS, MAX_VERSIONS) > MAX_VERSIONS {
         return Err(ReadError::TooManyVersions);
     }
@@ -33,12 +36,6 @@ pub(super) fn check_large(message: &[u8]) -> Result<(), ReadError> {
         return Err(ReadError::TooManyHinted);
     }
     Ok(())
-}
-
-/// Refuses a message of too many operations.
-pub(super) fn check_ops(message: &[u8]) -> Result<(), ReadError> {
-    let too_many = count(message, &OPS, MAX_BATCH_OPS) > MAX_BATCH_OPS;
-    if too_many { Err(ReadError::TooManyOps) } else { Ok(()) }
 }
 
 /// How many fields there are at the end of that path; counts to a little over `most`.

@@ -6,9 +6,10 @@ use super::{Cast, Results, Scene, SceneResult, SystemResult};
 use crate::{
     bench::{
         Bare, BenchError, Load, Nginx, Ringway, Round, Subject, SystemError, Webdis, Workload,
-        measure, resident,
+        measure,
         systems::{Counts, Memcached, Settings},
     },
+    memory,
     process::binary,
 };
 
@@ -197,10 +198,10 @@ async fn growth(
 ) -> Result<f64, SystemError> {
     let of = |keys| Workload { keys, duration: Duration::ZERO, ..Workload::default() };
     fill(of(WARM_ENTRIES)).await?;
-    let before = resident::of_all(processes);
+    let before = memory::resident_of_all(processes);
     // The first ones are written once more, which changes nothing.
     fill(of(WARM_ENTRIES + MEASURED_ENTRIES)).await?;
-    let after = resident::of_all(processes);
+    let after = memory::resident_of_all(processes);
     Ok(after.saturating_sub(before) as f64 / MEASURED_ENTRIES as f64)
 }
 

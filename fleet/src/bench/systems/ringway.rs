@@ -12,10 +12,10 @@ use tempfile::TempDir;
 
 use super::{READY_WITHIN, SystemError, listens};
 use crate::{
-    bench::{Dialect, Subject, Workload, key_name, resident, sweep},
+    bench::{Dialect, Subject, Workload, key_name, sweep},
     etcd::Etcd,
     eventually::eventually,
-    http,
+    http, memory,
     process::{Process, Spec, binary},
 };
 
@@ -125,7 +125,7 @@ impl Ringway {
         let mut ringway =
             Self { settings, address, gateway, nodes, empty_node_bytes: 0, _etcd: etcd, _dir: dir };
         ringway.wait_until_complete().await;
-        let bytes = resident::of_all(&ringway.processes().1);
+        let bytes = memory::resident_of_all(&ringway.processes().1);
         ringway.empty_node_bytes = bytes / ringway.nodes.len().max(1) as u64;
         Ok(ringway)
     }
