@@ -64,10 +64,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
-            first_request: Duration::from_secs(10),
-            head: Duration::from_secs(10),
+            // Promised are ten. Of a reader the kernel notices it up to a second late, with its next
+            // probe.
+            first_request: Duration::from_secs(9),
+            head: Duration::from_secs(9),
             keep_alive: Duration::from_secs(75),
-            // Promised are ten: the kernel notices up to a second late, with its next probe.
             stalled_reader: Duration::from_secs(9),
             max_head_bytes: 16 << 10,
             max_headers: 100,

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use crate::budget::{Budget, COUNTED_OVER, Held};
 
-/// How long a client may take for its body, whatever its size.
-const BODY_TIME: Duration = Duration::from_secs(10);
+/// How long a client may take for its body, whatever its size: it is to be gone after ten seconds.
+const BODY_TIME: Duration = Duration::from_secs(9);
 /// After a refusal the rest of the body is read and thrown away, or many clients would see a
 /// broken pipe in place of the answer: up to so much of it, for so long.
 const DISCARD_BYTES: usize = 128 << 20;
