@@ -129,7 +129,10 @@ pub enum Answer {
         pending: bool,
     },
     /// No answer in time: it may have been, or be, executed.
-    TimedOut,
+    TimedOut {
+        /// Whether the node had said that it takes longer, and so that it lives.
+        pending: bool,
+    },
 }
 
 /// Why an operation never left.

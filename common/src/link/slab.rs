@@ -98,7 +98,8 @@ impl Slab {
             .collect();
         for id in &ended {
             if let Some(outstanding) = self.remove(*id) {
-                outstanding.waiters.answer(Answer::TimedOut);
+                let pending = outstanding.pending;
+                outstanding.waiters.answer(Answer::TimedOut { pending });
             }
         }
         ended
@@ -157,9 +158,10 @@ mod tests {
         let loading = slab.insert(loading);
         slab.pending(loading);
         assert_eq!(slab.sweep(now), [plain]);
-        assert!(matches!(plain_answer.try_recv(), Ok(Answer::TimedOut)));
+        assert!(matches!(plain_answer.try_recv(), Ok(Answer::TimedOut { pending: false })));
         assert!(loading_answer.try_recv().is_err());
         assert_eq!(slab.sweep(now + Duration::from_secs(1)), [loading]);
+        assert!(matches!(loading_answer.try_recv(), Ok(Answer::TimedOut { pending: true })));
         assert!(slab.is_empty());
     }
 

@@ -206,7 +206,7 @@ impl Router {
                 Judged::Unknown { error, lasting: pending }
             }
             // Hints are not what was asked for.
-            Answer::TimedOut | Answer::Hints(_) => {
+            Answer::TimedOut { .. } | Answer::Hints(_) => {
                 Judged::Unknown { error: timed_out(id), lasting: false }
             }
         }
@@ -230,12 +230,14 @@ pub(super) fn judge_health(
             return health.succeeded();
         }
         Answer::Unsent(Unsent::Full | Unsent::Leaving) => return,
+        // It waits for something itself, an origin perhaps, and has said so.
+        Answer::TimedOut { pending: true } => return,
         // On the bulk lane it is our own bound that keeps operations back.
         Answer::Unsent(Unsent::Expired) if lane == Lane::Bulk => return,
         Answer::Unsent(Unsent::Expired) => "it takes no more operations",
         Answer::Unsent(Unsent::Unreachable(why)) => why,
         Answer::Lost { .. } => "the stream broke",
-        Answer::TimedOut => "no answer in time",
+        Answer::TimedOut { pending: false } => "no answer in time",
     };
     if shared.health.failed(health, wired.wires.len(), why, started) {
         let id = &wired.topology.member(node).id;

@@ -127,7 +127,7 @@ impl Member<'_> {
             Answer::Unsent(Unsent::Full) => Handed::Full,
             Answer::Unsent(_) => Handed::NotReached,
             Answer::Lost { pending } => Handed::Unknown { lasting: pending },
-            Answer::TimedOut | Answer::Hints(_) => Handed::Unknown { lasting: false },
+            Answer::TimedOut { .. } | Answer::Hints(_) => Handed::Unknown { lasting: false },
         }
     }
 

@@ -201,7 +201,7 @@ async fn a_peer_that_does_not_read_costs_a_bounded_queue() {
         match answer(call).await {
             Answer::Unsent(Unsent::Full) => full += 1,
             Answer::Unsent(Unsent::Expired) => expired += 1,
-            Answer::TimedOut => assert!(left.insert(i.to_string())),
+            Answer::TimedOut { .. } => assert!(left.insert(i.to_string())),
             other => panic!("{other:?}"),
         }
     }

@@ -5,7 +5,7 @@ use common::{
     error::Code,
     route::{Persistence, Probed, probe_members},
 };
-use proto::v1;
+use proto::v1::{self, op::Kind};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +71,20 @@ async fn an_owner_that_can_not_be_reached_is_ejected_and_comes_back_by_a_probe()
     assert_eq!(fleet.asked(), [(0, false)]);
     stop.cancel();
     soon("the prober's end", probing).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_waits_for_something_itself_is_not_passed_over_for_that() {
+    let fleet = Fleet::with(2, Persistence { try_timeout: LONG, max_retries: 2 }).await;
+    let key = fleet.key(&[0, 1]);
+    fleet.on(0, |_| Some(Kind::Pending(v1::Pending {})));
+    let health = fleet.shared.health.of(fleet.shared.topologies.load().member(0));
+    for _ in 0..4 {
+        let error = fleet.call_within(get(&key), 5 * TRY).await.unwrap_err();
+        assert_eq!(error.code(), Code::Timeout);
+        assert!(health.callable(), "its origin is slow, not the node");
+    }
+    assert!(fleet.asked().iter().all(|asked| *asked == (0, false)), "nobody else was asked");
 }
 
 #[tokio::test]

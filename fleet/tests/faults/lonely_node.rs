@@ -113,7 +113,7 @@ impl Row for LonelyNode {
 
 /// Whether the node does not do an operation, because it can't know whether it may.
 fn refuses(answer: &Answer) -> bool {
-    matches!(answer, Answer::NotStarted(Reason::CatchingUp) | Answer::TimedOut)
+    matches!(answer, Answer::NotStarted(Reason::CatchingUp) | Answer::TimedOut { .. })
 }
 
 /// A key that the node owns.
