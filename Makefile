@@ -54,7 +54,7 @@ bench-memory: toolchain ## what entries cost in memory, in either store, with ea
 
 faults: tools ## the long fault suite, which asserts times (as root, for network namespaces)
 	$(CARGO) build --release --workspace --bins
-	$(CARGO) test --release -p ringway-fleet --no-run
+	tools/run-faults build
 	tools/run-faults
 
 soak: tools ## an hour of random faults under load (SEED=1 MINUTES=60)
