@@ -7,8 +7,10 @@
 
 mod applied;
 mod critical;
+mod flights;
 mod floor;
 mod generations;
+mod loading;
 mod loans;
 mod stats;
 mod tombstones;
@@ -20,17 +22,22 @@ use std::{fmt, sync::Arc, sync::atomic::AtomicU64, time::Duration};
 use common::{
     clock::Clock,
     entry::{HybridClock, Version},
+    error::Error,
     key::GroupName,
 };
 
 pub use self::{
     applied::{Applied, OpId, REMEMBER_FOR},
+    flights::{Outcome, Stale, Ticket, Waiting},
+    loading::{ERROR_LIFE, MAX_WAITING_LOADS},
     loans::LentKey,
     stats::GroupStats,
     tombstones::TOMBSTONE_LIFE,
     upkeep::{SWEEP_EVERY, SWEEP_LIMIT},
     write::{Condition, Copied, Delete, MAX_CONTENT_TYPE_BYTES, Write},
 };
+use tokio::sync::Semaphore;
+
 use self::{
     critical::{Critical, Stripe},
     floor::Floors,
@@ -38,7 +45,7 @@ use self::{
 };
 use crate::{
     loans::LoanMetrics,
-    origin::{Loaded, Origin, OriginDefinition},
+    origin::{OriginDefinition, Supply, fixed},
     store::{Eviction, NewEntry, Slots, Store, Stored},
 };
 
@@ -76,6 +83,12 @@ pub struct Definition {
     pub near: bool,
     /// Where missing values come from.
     pub origin: OriginDefinition,
+    /// How long it is remembered that an origin which is asked has no value; zero: not at all.
+    pub negative_ttl: Duration,
+    /// For how long after its time an entry is answered, while its origin is asked for the next reader.
+    pub stale_while_revalidate: Duration,
+    /// For how long after its time an entry is answered if its origin fails, or is too late.
+    pub stale_if_error: Duration,
 }
 
 impl Definition {
@@ -91,6 +104,9 @@ impl Definition {
             partition: Partition::default(),
             near: true,
             origin: OriginDefinition::None,
+            negative_ttl: Duration::from_secs(1),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
         }
     }
 }
@@ -116,13 +132,14 @@ impl Authority {
         Self { as_of, ttl_cap: Some(STAND_IN_TTL) }
     }
 
-    fn is_stand_in(self) -> bool {
+    /// Whether it is that of a stand-in.
+    pub fn is_stand_in(self) -> bool {
         self.ttl_cap.is_some()
     }
 }
 
 /// What a read found.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Found {
     /// An entry that was there.
     Hit(Item),
@@ -130,14 +147,20 @@ pub enum Found {
     Loaded(Item),
     /// Nothing, here or at the origin.
     Absent,
+    /// An entry whose time is over; the origin has just failed.
+    Stale(Item),
+    /// Nothing here, or what is [stale](Waiting::stale); the origin is being asked.
+    Waiting(Waiting),
+    /// Nothing here, and the origin can't be asked or has just failed.
+    Failed(Error),
 }
 
 impl Found {
     /// What there is, wherever it came from.
     pub fn item(self) -> Option<Item> {
         match self {
-            Self::Hit(item) | Self::Loaded(item) => Some(item),
-            Self::Absent => None,
+            Self::Hit(item) | Self::Loaded(item) | Self::Stale(item) => Some(item),
+            Self::Absent | Self::Waiting(_) | Self::Failed(_) => None,
         }
     }
 }
@@ -162,7 +185,10 @@ impl Item {
 /// A group at work.
 pub struct Group {
     definition: Definition,
-    origin: Origin,
+    supply: Supply,
+    /// Room for loads that are under way or wait for their turn, and how many have theirs.
+    waiting_loads: Arc<Semaphore>,
+    loads: Semaphore,
     store: Box<dyn Store>,
     slots: Slots,
     critical: Critical,
@@ -199,8 +225,15 @@ impl Group {
         slots: Slots,
         loans: &LoanMetrics,
     ) -> Self {
+        let supply = definition.origin.supply();
+        let loads = match &supply {
+            Supply::Asked(asked) => asked.max_loads,
+            Supply::None | Supply::Fixed(_) => 0,
+        };
         Self {
-            origin: Origin::new(&definition.origin),
+            supply,
+            waiting_loads: Arc::new(Semaphore::new(MAX_WAITING_LOADS)),
+            loads: Semaphore::new(loads),
             store: definition.eviction.store(definition.capacity),
             slots,
             critical: Critical::new(loans),
@@ -253,7 +286,7 @@ impl Group {
             Some(entry) if !self.is_absent(&entry, now) => {
                 Ok(Found::Hit(self.hit(entry, most, now)))
             }
-            None if self.origin.is_none() => {
+            None if matches!(self.supply, Supply::None) => {
                 self.counters.misses.add();
                 Ok(Found::Absent)
             }
@@ -271,8 +304,8 @@ impl Group {
         Item::new(entry, now)
     }
 
-    /// A missing or expired entry, looked at again in the critical section. The origins there are
-    /// answer at once, so a load happens inside it and needs no fence against writes.
+    /// A missing or expired entry, looked at again in the critical section. An origin that answers at
+    /// once does so inside it, and needs no fence against writes.
     fn miss<E>(
         &self,
         slot: u64,
@@ -287,22 +320,30 @@ impl Group {
             if !self.is_absent(entry, now) {
                 return Ok(Found::Hit(self.hit(entry.clone(), most, now)));
             }
-            self.store.remove_if(slot, &|held| held.is_of(key));
+            if self.is_over(entry, now) {
+                self.store.remove_if(slot, &|held| held.is_of(key));
+            }
         }
         self.counters.misses.add();
-        if self.origin.is_none() {
-            return Ok(Found::Absent);
-        }
+        let fixed = match &self.supply {
+            Supply::None => return Ok(Found::Absent),
+            Supply::Fixed(fixed) => fixed,
+            Supply::Asked(_) => {
+                let stale = before.filter(|entry| !self.is_over(entry, now));
+                let stale = stale.map(|entry| Stale::new(entry, now, &self.definition));
+                return Ok(self.wait_for_load(&mut stripe, slot, key, owned()?, now, stale));
+            }
+        };
         let authority = owned()?;
         let version = self.next_version(&stripe, slot, authority, before.as_ref(), now);
-        let Some(Loaded { value, content_type }) = self.origin.load(key) else {
+        let Some(value) = fixed.load(key) else {
             return Ok(Found::Absent);
         };
         self.counters.loads.add();
         let entry = NewEntry {
             key,
-            content_type,
-            value,
+            content_type: fixed::TEXT,
+            value: value.as_bytes(),
             version,
             stored: now,
             expires: self.expires(None, authority, now),
@@ -323,6 +364,22 @@ impl Group {
     /// Whether an entry that is stored is not there for anybody: over, or below a floor.
     fn is_absent(&self, entry: &Stored, now: Duration) -> bool {
         entry.is_expired(now, self.definition.idle) || self.is_hidden(entry)
+    }
+
+    /// Whether an entry is of no use any more: absent, and too old to be answered instead of nothing.
+    fn is_over(&self, entry: &Stored, now: Duration) -> bool {
+        let then = now.saturating_sub(self.stale_life());
+        entry.is_expired(then, self.definition.idle) || self.is_hidden(entry)
+    }
+
+    /// For how long after its time an entry may be of use.
+    fn stale_life(&self) -> Duration {
+        match self.supply {
+            Supply::None | Supply::Fixed(_) => Duration::ZERO,
+            Supply::Asked(_) => {
+                self.definition.stale_while_revalidate.max(self.definition.stale_if_error)
+            }
+        }
     }
 
     /// When an entry expires that asks for `ttl`, or for nothing.
@@ -356,7 +413,7 @@ impl Group {
     /// Stores an entry. Its expiry is noted after that: a sweep then either meets it or hears of it.
     fn keep(&self, slot: u64, entry: &Stored, replaces: bool) {
         self.store.insert(slot, entry.clone(), replaces);
-        self.expect_expiry(entry.expires_at(Duration::ZERO));
+        self.expect_expiry(self.over_at(entry));
     }
 }
 

@@ -6,6 +6,7 @@ mod deferred;
 mod exchange;
 mod hints;
 mod lent;
+mod loading;
 mod newer;
 mod operation;
 mod ownership;

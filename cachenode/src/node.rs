@@ -20,7 +20,7 @@ use common::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::grpc::NodeService;
+use crate::{group::Definition, grpc::NodeService};
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,24 @@ impl Node {
         clock: Arc<dyn Clock>,
         lifecycle: &Lifecycle,
     ) -> Result<Self, StartError> {
+        Self::start_with(settings, Vec::new(), discovery, clock, lifecycle).await
+    }
+
+    /// The same with groups that a program brings along, whose missing values it loads itself
+    /// ([`OriginDefinition::Asked`](crate::origin::OriginDefinition::Asked)). One of a name that the
+    /// settings have as well takes its place. Gateways route to any group; all nodes of a cluster
+    /// have to bring the same.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_with(
+        settings: &Settings,
+        groups: Vec<Definition>,
+        discovery: Arc<dyn Discovery>,
+        clock: Arc<dyn Clock>,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, StartError> {
+        let groups = definitions::groups(settings, groups, &clock)?;
         let listeners = build::Listeners::bind(settings).await?;
         let record = build::record(settings, &listeners, clock.as_ref())?;
         // Serving outlives the soft stop: a node serves until it has left the ring.
@@ -66,7 +84,8 @@ impl Node {
         let serving = Stop { soft: hard.child_token(), hard };
         let following = CancellationToken::new();
         let (follow, following) = (following.clone(), following.drop_guard());
-        let service = build::service(settings, &record, &discovery, clock, lifecycle, follow)?;
+        let service =
+            build::service(settings, groups, &record, &discovery, clock, lifecycle, follow);
         let (grpc, http) = (listeners.grpc.local_addr(), listeners.http.local_addr());
         let registered =
             build::serve(settings, listeners, &service, lifecycle, &serving, following)?;

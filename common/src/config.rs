@@ -13,6 +13,7 @@ mod groups;
 mod keys;
 mod kind;
 mod layers;
+mod origins;
 mod problem;
 mod reference;
 mod report;
@@ -28,8 +29,9 @@ use std::path::PathBuf;
 use figment::value::{Dict, Value};
 
 pub use self::{
-    groups::{Eviction, GroupSettings, OriginSettings, Partition},
+    groups::{Eviction, GroupSettings, Partition},
     keys::MAX_VALUE,
+    origins::{HttpSettings, KEY_PLACE, LOAD_TIMEOUT, MAX_LOADS, OriginSettings, is_link_local},
     problem::{ConfigError, Origin, Problem},
     reference::reference,
     settings::{
@@ -94,7 +96,7 @@ pub fn load(
 
     let mut values = Values::read(&layers, &mut problems);
     for name in &values.groups {
-        groups::read_origin(&layers, name, &mut problems);
+        origins::read(&layers, name, &mut problems);
     }
     if !problems.is_empty() {
         return Err(ConfigError::new(problems));

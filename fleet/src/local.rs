@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use apiserver::Gateway;
-use cachenode::Node;
+use cachenode::{Node, group::Definition};
 use common::{
     clock::{Clock, SystemClock},
     config::Settings,
@@ -42,6 +42,8 @@ pub struct Plan {
     pub registry: Registry,
     /// The settings of all of them. Nodes take free ports whatever it says.
     pub settings: Settings,
+    /// Groups that every node has besides, with origins of their own.
+    pub groups: Vec<Definition>,
 }
 
 impl Default for Plan {
@@ -49,7 +51,7 @@ impl Default for Plan {
     fn default() -> Self {
         let mut settings = Settings::default();
         settings.gateway.port = 0;
-        Self { nodes: 3, registry: Registry::Memory, settings }
+        Self { nodes: 3, registry: Registry::Memory, settings, groups: Vec::new() }
     }
 }
 
@@ -103,6 +105,7 @@ pub struct LocalFleet {
     nodes: Vec<Part<Node>>,
     members: Members,
     settings: Settings,
+    groups: Vec<Definition>,
 }
 
 impl LocalFleet {
@@ -112,14 +115,14 @@ impl LocalFleet {
     /// [`FleetError`]; what had started is stopped again. If this future is dropped before it is
     /// ready, that is cut off.
     pub async fn start(plan: Plan) -> Result<Self, FleetError> {
-        let Plan { nodes, registry, mut settings } = plan;
+        let Plan { nodes, registry, mut settings, groups } = plan;
         (settings.node.port, settings.node.http_port) = (0, Some(0));
         let members = Members::new(registry, &settings);
         let lifecycle = Lifecycle::new(settings.node.drain_timeout);
         let discovery = members.join()?;
         let gateway = Gateway::start(&settings, discovery, members.clock(), &lifecycle).await?;
         let gateway = Part::new(gateway, lifecycle);
-        let mut fleet = Self { gateway, nodes: Vec::new(), members, settings };
+        let mut fleet = Self { gateway, nodes: Vec::new(), members, settings, groups };
         if let Err(error) = fleet.complete_with(nodes).await {
             // Politely: what is registered already must not stay until its lease is over.
             fleet.stop().await;
@@ -142,7 +145,8 @@ impl LocalFleet {
     pub async fn add_node(&mut self) -> Result<(), FleetError> {
         let lifecycle = Lifecycle::new(self.settings.node.drain_timeout);
         let (discovery, clock) = (self.members.join()?, self.members.clock());
-        let node = Node::start(&self.settings, discovery, clock, &lifecycle).await?;
+        let (settings, groups) = (&self.settings, self.groups.clone());
+        let node = Node::start_with(settings, groups, discovery, clock, &lifecycle).await?;
         let mut state = node.registration().state();
         self.nodes.push(Part::new(node, lifecycle));
         let registered =

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use super::{applied::Answers, loans::Loans, tombstones::Tombstones};
+use common::entry::Version;
+
+use super::{Group, applied::Answers, flights::Flights, loans::Loans, tombstones::Tombstones};
 use crate::loans::LoanMetrics;
 
 /// Stripes of a group: many more than a node has workers, so that they seldom meet.
@@ -20,6 +22,16 @@ pub(super) struct Stripe {
     pub(super) tombstones: Tombstones,
     pub(super) answers: Answers,
     pub(super) loans: Loans,
+    pub(super) flights: Flights,
+}
+
+impl Stripe {
+    /// A key has another value since `now`, or none any more: what is lent of it is called back, and
+    /// a load of it that is under way does not count any more.
+    pub(super) fn changed(&mut self, group: &Group, key: &str, version: Version, now: Duration) {
+        self.loans.call_back(group, key, version, now);
+        self.flights.fence(key);
+    }
 }
 
 #[derive(Debug)]
@@ -34,6 +46,7 @@ impl Critical {
             tombstones: Tombstones::new(),
             answers: Answers::new(),
             loans: Loans::new(metrics.clone()),
+            flights: Flights::new(),
         };
         let stripes = (0..STRIPES).map(|_| Mutex::new(stripe())).collect();
         Self { stripes, loans: metrics.clone() }
@@ -65,6 +78,7 @@ impl Critical {
             stripe.tombstones.tidy(now);
             stripe.answers.tidy(now);
             stripe.loans.tidy(now);
+            stripe.flights.tidy(now);
         });
     }
 }

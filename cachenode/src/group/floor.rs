@@ -71,17 +71,26 @@ impl Floors {
     }
 
     fn hides(&self, entry: &Stored) -> bool {
-        let version = entry.version();
+        self.hides_since(entry.version().clock, entry.is_stand_in(), || entry.key())
+    }
+
+    /// Whether what has been in the works since `tick` is to be absent.
+    pub(super) fn hides_since<'a>(
+        &self,
+        tick: u64,
+        is_stand_in: bool,
+        key: impl Fn() -> &'a str,
+    ) -> bool {
         // While the node is about to return nothing counts. Revisions are not compared: those of
         // two stints may not even be of one generation.
         self.began_at() == u64::MAX
-            || version.clock < self.tick.load(Ordering::Acquire)
-            || (entry.is_stand_in() && version.clock < self.stand_in_tick.load(Ordering::Acquire))
-            || (self.pending.load(Ordering::Acquire) > 0 && self.is_in_doubt(entry))
+            || tick < self.tick.load(Ordering::Acquire)
+            || (is_stand_in && tick < self.stand_in_tick.load(Ordering::Acquire))
+            || (self.pending.load(Ordering::Acquire) > 0 && self.is_in_doubt(tick, key()))
     }
 
-    fn is_in_doubt(&self, entry: &Stored) -> bool {
-        self.with_changes(|changes| changes.iter().any(|change| change.hides(entry)))
+    fn is_in_doubt(&self, tick: u64, key: &str) -> bool {
+        self.with_changes(|changes| changes.iter().any(|change| change.hides(tick, key)))
     }
 
     fn with_changes<T>(&self, read: impl FnOnce(&[Arc<Change>]) -> T) -> T {
@@ -97,8 +106,12 @@ impl Floors {
 }
 
 impl Change {
-    fn hides(&self, entry: &Stored) -> bool {
-        entry.version().clock < self.tick && !(self.is_ours)(entry.key())
+    fn hides(&self, tick: u64, key: &str) -> bool {
+        tick < self.tick && !(self.is_ours)(key)
+    }
+
+    fn hides_entry(&self, entry: &Stored) -> bool {
+        self.hides(entry.version().clock, entry.key())
     }
 }
 
@@ -142,6 +155,8 @@ impl Group {
         if !has_room {
             self.floors_were_raised();
         }
+        // The list forgets a change once it is carried out; a load may take longer than that.
+        self.critical.each(|stripe| stripe.flights.fence_all());
         has_room
     }
 
@@ -150,10 +165,10 @@ impl Group {
     pub fn give_up(&self) -> usize {
         let mut removed = 0;
         while let Some(change) = self.floors.with_changes(|changes| changes.first().cloned()) {
-            let slots = self.store.pick(&mut |entry| change.hides(entry), usize::MAX);
+            let slots = self.store.pick(&mut |entry| change.hides_entry(entry), usize::MAX);
             let remove = |slot: &&u64| {
                 let _section = self.critical.enter(**slot);
-                self.store.remove_if(**slot, &|entry| change.hides(entry))
+                self.store.remove_if(**slot, &|entry| change.hides_entry(entry))
             };
             removed += slots.iter().filter(remove).count();
             self.floors.edit_changes(|changes| changes.retain(|it| !Arc::ptr_eq(it, &change)));

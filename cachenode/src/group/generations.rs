@@ -5,6 +5,7 @@
 //! queue beside the map and without a search for the oldest.
 
 use std::{
+    borrow::Borrow,
     collections::HashMap,
     hash::{BuildHasher, Hash},
 };
@@ -22,8 +23,25 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> Generations<K, V, S> {
         Self { young: HashMap::default(), old: HashMap::default(), half: bound / 2 }
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<&V> {
+    pub(super) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
         self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    /// Forgets one entry.
+    pub(super) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        (self.young, self.old) = Default::default();
     }
 
     /// Keeps an entry; gives back those that it has to forget for it.

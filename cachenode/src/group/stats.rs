@@ -24,6 +24,7 @@ pub(super) struct Counters {
     pub(super) hits: Counter,
     pub(super) misses: Counter,
     pub(super) loads: Counter,
+    pub(super) failed_loads: Counter,
     pub(super) sets: Counter,
     pub(super) deletes: Counter,
 }
@@ -37,6 +38,8 @@ pub struct GroupStats {
     pub misses: u64,
     /// Misses that the origin had a value for.
     pub loads: u64,
+    /// Loads that the origin failed at.
+    pub failed_loads: u64,
     /// Sets that were applied.
     pub sets: u64,
     /// Deletes that removed an entry.
@@ -61,6 +64,7 @@ impl Group {
             hits: self.counters.hits.get(),
             misses: self.counters.misses.get(),
             loads: self.counters.loads.get(),
+            failed_loads: self.counters.failed_loads.get(),
             sets: self.counters.sets.get(),
             deletes: self.counters.deletes.get(),
             evictions: self.store.evictions(),

@@ -3,6 +3,7 @@
 
 mod copies;
 mod given_up;
+mod loading;
 mod upkeep;
 
 use std::convert::Infallible;

@@ -1,12 +1,13 @@
 //! What has to happen in a group from time to time, though nobody asks for it.
 //!
-//! Entries that are expired or below a floor are never answered, whether they are swept or not; sweeping gives their memory
-//! back before eviction would. The store can only be walked as a whole (about half a microsecond
+//! Entries that are expired or below a floor are never answered (unless stale ones may be), whether
+//! they are swept or not; sweeping gives their memory back before eviction would. The store can only be walked as a whole (about half a microsecond
 //! an entry), so a sweep happens seldom and only when something can have expired.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::Group;
+use crate::store::Stored;
 
 /// How long a group is left alone after a sweep that found everything.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -36,6 +37,12 @@ impl Group {
         }
     }
 
+    /// When an entry is of no use any more unless it is written again, in milliseconds.
+    pub(super) fn over_at(&self, entry: &Stored) -> Option<u64> {
+        let stale_ms = self.stale_life().as_millis() as u64;
+        entry.expires_at(Duration::ZERO).map(|at_ms| at_ms.saturating_add(stale_ms))
+    }
+
     fn sweep_is_due(&self, now: Duration) -> bool {
         let now_ms = now.as_millis() as u64;
         let may_have_expired = !self.definition.idle.is_zero()
@@ -49,18 +56,17 @@ impl Group {
         let mut first = None;
         let expired = self.store.pick(
             &mut |entry| {
-                let is_absent = self.is_absent(entry, now);
-                if !is_absent {
-                    let at_ms = entry.expires_at(Duration::ZERO);
-                    first = [first, at_ms].into_iter().flatten().min();
+                let is_over = self.is_over(entry, now);
+                if !is_over {
+                    first = [first, self.over_at(entry)].into_iter().flatten().min();
                 }
-                is_absent
+                is_over
             },
             SWEEP_LIMIT,
         );
         for &slot in &expired {
             let _section = self.critical.enter(slot);
-            self.store.remove_if(slot, &|entry| self.is_absent(entry, now));
+            self.store.remove_if(slot, &|entry| self.is_over(entry, now));
         }
         if expired.len() < SWEEP_LIMIT {
             self.expect_expiry(first);

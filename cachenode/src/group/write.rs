@@ -117,7 +117,7 @@ impl Group {
             entry.is_stand_in = change.authority.is_stand_in();
             (entry.stored, entry.now) = (now, now);
             self.keep(change.slot, &Stored::new(&entry), change.before.is_some());
-            stripe.loans.call_back(self, key, entry.version, now);
+            stripe.changed(self, key, entry.version, now);
             self.counters.sets.add();
             Answer::Applied(Applied { version: entry.version, created: change.there.is_none() })
         })
@@ -141,7 +141,7 @@ impl Group {
             stripe.tombstones.bury(slot, version, now);
             self.store.remove_if(slot, &|entry| entry.is_of(key));
             // Also if there is nothing: it may have been lent and then evicted.
-            stripe.loans.call_back(self, key, version, now);
+            stripe.changed(self, key, version, now);
             if there.is_none() {
                 return Answer::NotFound;
             }
@@ -175,7 +175,7 @@ impl Group {
             return false;
         }
         self.keep(slot, &Stored::new(&entry), before.is_some());
-        stripe.loans.call_back(self, key, version, now);
+        stripe.changed(self, key, version, now);
         true
     }
 
@@ -190,14 +190,15 @@ impl Group {
         let authority = Authority::owner(as_of);
         let version = self.next_version(&stripe, slot, authority, before.as_ref(), now);
         stripe.tombstones.bury(slot, version, now);
-        stripe.loans.call_back(self, key, version, now);
+        stripe.changed(self, key, version, now);
         self.store.remove_if(slot, &|entry| entry.is_of(key))
     }
 
     /// Removes what was stored under a key while standing in for its owner.
     pub fn drop_stand_in(&self, key: &str) {
         let slot = self.slots.of(key);
-        let _section = self.critical.enter(slot);
+        let mut stripe = self.critical.enter(slot);
+        stripe.flights.fence(key);
         self.store.remove_if(slot, &|entry| entry.is_stand_in() && entry.is_of(key));
     }
 

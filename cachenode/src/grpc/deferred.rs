@@ -1,5 +1,5 @@
 //! Operations that can't be answered at once: they have to wait for a newer ring, for this node to
-//! be steady again, or for their owner. Each runs in a task of its own, for no longer than whoever
+//! be steady again, for their owner, or for their key's load. Each runs in a task of its own, for no longer than whoever
 //! sent it waits.
 
 use std::{sync::Arc, time::Duration};
@@ -9,9 +9,9 @@ use proto::v1::{self, Lane, Verb, not_started::Reason, op::Kind};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    NodeService,
+    NodeService, loading,
     newer::READ_WITHIN,
-    operation::{Later, Moment, Sender, execute, not_started},
+    operation::{Later, Moment, NotYet, Sender, execute, not_started},
     relay,
 };
 
@@ -37,7 +37,7 @@ impl Deferred {
         router: &Arc<Router>,
         request: v1::Request,
         sender: &Sender<'_>,
-        why: &Later,
+        why: &NotYet,
     ) -> Self {
         Self {
             node: Arc::clone(node),
@@ -48,7 +48,7 @@ impl Deferred {
             arrived: Instant::now(),
             // A write that has to wait for the cluster state goes elsewhere when its try is over.
             pending: request.verb() == Verb::Get
-                || matches!(why, Later::PassedOver | Later::Unsteady),
+                || matches!(why, NotYet::Later(Later::PassedOver | Later::Unsteady)),
             met: false,
             request,
         }
@@ -76,12 +76,16 @@ impl Deferred {
     }
 
     /// Does it, sooner or later.
-    pub(super) async fn run(mut self, why: Later) -> Kind {
+    pub(super) async fn run(mut self, why: NotYet) -> Kind {
         let mut why = why;
         let mut caught_up = false;
         loop {
             let patience = self.deadline().saturating_duration_since(Instant::now());
-            let can_go_on = match why {
+            let later = match why {
+                NotYet::Later(later) => later,
+                NotYet::Loading(waiting) => return loading::answer(&self, waiting).await,
+            };
+            let can_go_on = match later {
                 Later::PassedOver if self.pending => return relay::relay(&self).await,
                 // The requester was not told in time that it takes longer: it goes elsewhere.
                 Later::PassedOver => false,
@@ -107,7 +111,7 @@ impl Deferred {
                     self.node.recalled(&self.request, &kind).await;
                     return kind;
                 }
-                Err(later) => later,
+                Err(why) => why,
             };
         }
     }

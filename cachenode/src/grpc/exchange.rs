@@ -26,7 +26,8 @@ use super::{
     behind::Behind,
     deferred::Deferred,
     lent::Lent,
-    operation::{Later, Moment, Sender as OpSender, execute, not_started, unsupported},
+    loading,
+    operation::{Later, Moment, NotYet, Sender as OpSender, execute, not_started, unsupported},
     relay,
     stale::MailAge,
 };
@@ -34,8 +35,9 @@ use crate::loans::Recall;
 
 /// Batches handed to the transport ahead of its writing them.
 const WRITE_AHEAD: usize = 4;
-/// Operations of one stream that run in tasks of their own, at most.
-const MAX_DEFERRED: usize = 1024;
+/// Operations of one stream that run in tasks of their own, at most: as many as a peer has
+/// outstanding, which may all wait for one load.
+const MAX_DEFERRED: usize = 4096;
 /// Who tells a hint gives up by itself: there is no use in saying that it takes longer.
 const NEVER_PENDING: u32 = u32::MAX;
 /// When a peer that was refused for that may come again.
@@ -256,12 +258,30 @@ impl Stream {
                 self.acknowledge(id, kind, recall, request.try_ms)
             }
             Ok(kind) => Some(kind),
-            Err(Later::PassedOver) => {
-                let at_once = relay::at_once(&self.node, &self.router, &request, sender);
-                at_once.or_else(|| self.defer(id, request, sender, Later::PassedOver))
+            Err(NotYet::Later(Later::PassedOver)) => {
+                match relay::at_once(&self.node, &self.router, &request, sender) {
+                    Ok(kind) => Some(kind),
+                    Err(why) => self.wait(id, request, sender, why),
+                }
             }
-            Err(why) => self.defer(id, request, sender, why),
+            Err(why) => self.wait(id, request, sender, why),
         }
+    }
+
+    /// Answers with what is stale while its key is loaded, if that may be, or later.
+    fn wait(
+        &self,
+        id: u64,
+        request: v1::Request,
+        sender: &OpSender<'_>,
+        mut why: NotYet,
+    ) -> Option<Kind> {
+        if let NotYet::Loading(waiting) = &mut why
+            && let Some(reply) = loading::at_once(&self.node, &request, self.lane, waiting)
+        {
+            return Some(Kind::Reply(reply));
+        }
+        self.defer(id, request, sender, why)
     }
 
     /// Gives an answer when everybody has confirmed who may hold what it replaced. Its requester
@@ -300,7 +320,7 @@ impl Stream {
         id: u64,
         request: v1::Request,
         sender: &OpSender<'_>,
-        why: Later,
+        why: NotYet,
     ) -> Option<Kind> {
         let Ok(permit) = self.deferred.clone().try_reserve_owned() else {
             return Some(not_started(Reason::Overloaded));

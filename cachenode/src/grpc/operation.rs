@@ -18,7 +18,7 @@ use super::{
     ownership::{Refusal, Standing, judge},
 };
 use crate::{
-    group::{Authority, Condition, Delete, Found, Group, Item, OpId, Partition, Write},
+    group::{Authority, Condition, Delete, Found, Group, Item, OpId, Partition, Waiting, Write},
     loans::Holder,
 };
 
@@ -77,6 +77,15 @@ pub(super) enum Later {
     PassedOver,
 }
 
+/// Why an operation has no answer yet.
+#[derive(Debug)]
+pub(super) enum NotYet {
+    /// Something has to happen before it can be done.
+    Later(Later),
+    /// Its key is being loaded.
+    Loading(Waiting),
+}
+
 /// The answer to something this version does not know.
 pub(super) fn unsupported(what: &'static str) -> v1::Reply {
     Error::new(Code::Unsupported, format!("this node does not know that {what}")).to_reply()
@@ -92,7 +101,7 @@ pub(super) fn execute(
     node: &NodeService,
     request: &v1::Request,
     sender: &Sender<'_>,
-) -> std::result::Result<Kind, Later> {
+) -> std::result::Result<Kind, NotYet> {
     if sender.age > sender.patience(request) {
         return Ok(not_started(Reason::Expired));
     }
@@ -101,7 +110,8 @@ pub(super) fn execute(
         Err(Failure::Error(error)) => Ok(Kind::Reply(error.to_reply())),
         Err(Failure::Refused(Refusal::Moved(moved))) => Ok(Kind::Moved(moved)),
         Err(Failure::Refused(Refusal::NotStarted(reason))) => Ok(not_started(reason)),
-        Err(Failure::Refused(Refusal::Later(later))) => Err(later),
+        Err(Failure::Refused(Refusal::Later(later))) => Err(NotYet::Later(later)),
+        Err(Failure::Loading(waiting)) => Err(NotYet::Loading(waiting)),
     }
 }
 
@@ -112,6 +122,8 @@ enum Failure {
     Error(Error),
     /// It was not begun.
     Refused(Refusal),
+    /// It is not there yet.
+    Loading(Waiting),
 }
 
 impl From<Error> for Failure {
@@ -202,6 +214,29 @@ fn authority_now(
     authority(node, &node.topology(), request, sender)
 }
 
+/// By what right this node stores what was loaded for a key; `None`: it may not any more. As a
+/// stand-in only by the ring by which it began.
+pub(super) fn authority_to_store(
+    node: &NodeService,
+    group: &str,
+    key: &str,
+    began: Authority,
+) -> Option<Authority> {
+    let topology = node.topology();
+    if node.leaving.is_cancelled()
+        || !node.steady.is_steady_now()
+        || node.newer.is_ahead_of(&topology.epoch)
+    {
+        return None;
+    }
+    let as_of = topology.epoch.as_of;
+    let (owner, _) = topology.owner(group, key)?;
+    if topology.member(owner).id == node.id {
+        return Some(Authority::owner(as_of));
+    }
+    Some(began).filter(|_| began.is_stand_in() && began.as_of == as_of)
+}
+
 /// What a group does when a key's owner can't be reached.
 pub(super) fn partition_of(group: &Group) -> Partition {
     group.definition().partition
@@ -214,7 +249,7 @@ fn get(
     sender: &Sender<'_>,
 ) -> std::result::Result<v1::Reply, Failure> {
     let Moment { topology, now, .. } = sender.moment;
-    let most = if sender.lane == Lane::Small { BULK_OVER } else { usize::MAX };
+    let most = most_on(sender.lane);
     if let Some(lent) = lend(node, group, request, sender)? {
         return Ok(lent);
     }
@@ -229,14 +264,34 @@ fn get(
     let (item, source) = match found {
         Found::Hit(item) => (item, v1::Source::Hit),
         Found::Loaded(item) => (item, v1::Source::Loaded),
-        Found::Absent => {
-            return Err(Error::new(Code::NotFound, "the group has no such key").into());
-        }
+        Found::Stale(item) => (item, v1::Source::Stale),
+        Found::Absent => return Err(absent().into()),
+        Found::Waiting(waiting) => return Err(Failure::Loading(waiting)),
+        Found::Failed(error) => return Err(error.into()),
     };
+    Ok(reply_up_to(most, &item, source))
+}
+
+/// The answer where there is no value.
+pub(super) fn absent() -> Error {
+    Error::new(Code::NotFound, "the group has no such key")
+}
+
+/// The answer with a value, as a lane carries it.
+pub(super) fn reply_on(lane: Lane, item: &Item, source: v1::Source) -> v1::Reply {
+    reply_up_to(most_on(lane), item, source)
+}
+
+/// The largest value that a lane carries.
+fn most_on(lane: Lane) -> usize {
+    if lane == Lane::Small { BULK_OVER } else { usize::MAX }
+}
+
+fn reply_up_to(most: usize, item: &Item, source: v1::Source) -> v1::Reply {
     if item.entry.value_len() > most {
-        return Ok(v1::Reply { use_bulk: true, ..Default::default() });
+        return v1::Reply { use_bulk: true, ..Default::default() };
     }
-    Ok(value_reply(&item, source))
+    value_reply(item, source)
 }
 
 /// Reads a value for somebody who wants to hold it; `None`: it is not lent.

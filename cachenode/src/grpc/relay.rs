@@ -20,9 +20,10 @@ use super::{
     NodeService,
     away::{Claim, Crowded},
     deferred::Deferred,
-    operation::{self, Moment, Sender, execute, not_started},
+    loading,
+    operation::{self, Later, Moment, NotYet, Sender, execute, not_started},
 };
-use crate::group::Partition;
+use crate::group::{Partition, Waiting};
 
 /// How long the owner may take to answer, so that a requester that has waited for it once, for its
 /// own try, still gets its answer soon.
@@ -36,28 +37,35 @@ const SETTLE: f64 = 1.1;
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// Does an operation in its owner's stead at once if this node does not call the owner at present.
-/// `None`: the owner has to be asked.
+///
+/// # Errors
+/// The owner has to be asked, or the key is being loaded.
 pub(super) fn at_once(
     node: &Arc<NodeService>,
     router: &Router,
     request: &v1::Request,
     sender: &Sender<'_>,
-) -> Option<Kind> {
-    let owner = router.owner_of(&request.group, &request.key)?;
+) -> Result<Kind, NotYet> {
+    const ASK: NotYet = NotYet::Later(Later::PassedOver);
+    let owner = router.owner_of(&request.group, &request.key).ok_or(ASK)?;
     if owner.record().id == node.id {
-        return None;
+        return Err(ASK);
     }
     // A write waits for what the owner may have lent before it was heard last: for nothing if that is
     // long ago.
     let is_long_ago = owner.ejected_for().is_some_and(|ejected| ejected >= LEASE);
     if request.verb() != Verb::Get && !owner.is_callable() && !is_long_ago {
-        return None;
+        return Err(ASK);
     }
     // Before the look at the owner's health: it may come back and ask for its hints meanwhile.
     let Ok(claim) = claim(node, owner.record(), request) else {
-        return Some(not_started(Reason::Overloaded));
+        return Ok(not_started(Reason::Overloaded));
     };
-    (!owner.is_callable()).then(|| stand_in(node, owner.record(), request, sender, claim).0)
+    if owner.is_callable() {
+        return Err(ASK);
+    }
+    let done = stand_in(node, owner.record(), request, sender, claim);
+    done.map(|(kind, _)| kind).map_err(NotYet::Loading)
 }
 
 /// Relays an operation to its owner, or stands in for it.
@@ -101,7 +109,16 @@ pub(super) async fn relay(op: &Deferred) -> Kind {
         return outcome_unknown();
     }
     let moment = Moment::of(node);
-    let (kind, has_hint) = stand_in(node, owner.record(), request, &op.sender(&moment), claim);
+    let done = stand_in(node, owner.record(), request, &op.sender(&moment), claim);
+    let (kind, has_hint) = match done {
+        Ok(done) => done,
+        Err(waiting) => {
+            if refused {
+                node.heard_of(&owner);
+            }
+            return loading::answer(op, waiting).await;
+        }
+    };
     let written = Instant::now();
     let mut has_heard = false;
     if refused {
@@ -154,27 +171,35 @@ fn claim(
     node.away.claim(owner, &request.group, &request.key).map(Some)
 }
 
-/// Does the operation here, if the group allows that. Whether the owner has to hear of it.
+/// Does the operation here, if the group allows that. Whether the owner has to hear of it. `Err`: its
+/// key is being loaded.
 fn stand_in(
     node: &Arc<NodeService>,
     owner: &NodeRecord,
     request: &v1::Request,
     sender: &Sender<'_>,
     claim: Option<Claim>,
-) -> (Kind, bool) {
+) -> Result<(Kind, bool), Waiting> {
     let strict = |group: &_| operation::partition_of(group) == Partition::Strict;
     if node.groups.get(&request.group).is_some_and(|group| strict(group)) {
         let text = format!("node {} can't be reached, and its group is strict", owner.id);
         let error = Error::new(Code::NodeUnavailable, text).retry_after(COME_AGAIN);
-        return (Kind::Reply(error.to_reply()), false);
+        return Ok((Kind::Reply(error.to_reply()), false));
     }
     if let Some(claim) = &claim {
         claim.hold();
     }
     let alone = Sender { stands_in_for: Some(owner), holder: None, ..*sender };
     // Another change of the ring, or another standstill, at this moment: the requester goes on.
-    let kind = execute(node, request, &alone).unwrap_or_else(|_| not_started(Reason::CatchingUp));
-    let Kind::Reply(reply) = &kind else { return (kind, false) };
+    let kind = match execute(node, request, &alone) {
+        Ok(kind) => kind,
+        Err(NotYet::Loading(waiting)) => {
+            node.metrics.stand_ins.inc();
+            return Err(waiting);
+        }
+        Err(NotYet::Later(_)) => not_started(Reason::CatchingUp),
+    };
+    let Kind::Reply(reply) = &kind else { return Ok((kind, false)) };
     node.metrics.stand_ins.inc();
     // A deletion that found nothing here still has to happen at the owner.
     let was_written = match request.verb() {
@@ -185,9 +210,9 @@ fn stand_in(
     match claim.filter(|_| was_written) {
         Some(claim) => {
             claim.keep();
-            (kind, true)
+            Ok((kind, true))
         }
-        None => (kind, false),
+        None => Ok((kind, false)),
     }
 }
 

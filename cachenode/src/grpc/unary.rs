@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use crate::group::{Group, LentKey};
 
 use super::{
-    CacheService, NodeService,
-    operation::{Moment, Sender, execute},
+    CacheService, NodeService, loading,
+    operation::{Moment, NotYet, Sender, execute},
 };
 
 /// How long a call may take when its caller did not say (a shorter `grpc-timeout` cuts it short).
@@ -82,15 +82,25 @@ async fn answer(service: &CacheService, ask: Ask) -> Result<(v1::Reply, String)>
             stands_in_for: None,
             holder: None,
         };
-        // Anything but a reply: the ring has just changed, and the router sees the new one. Or this
-        // node stood still: it asks itself, and waits for that.
-        if let Ok(kind) = execute(node, request, &sender)
-            && let Kind::Reply(reply) = &kind
-        {
-            node.recalled(request, &kind).await;
-            let done = || Ok((reply.clone(), node.id.to_string()));
-            return Error::from_reply(reply).map_or_else(done, Err);
+        let done = |reply: v1::Reply| match Error::from_reply(&reply) {
+            Some(error) => Err(error),
+            None => Ok((reply, node.id.to_string())),
+        };
+        match execute(node, request, &sender) {
+            Ok(kind) => {
+                node.recalled(request, &kind).await;
+                if let Kind::Reply(reply) = kind {
+                    return done(reply);
+                }
+            }
+            Err(NotYet::Loading(waiting)) => {
+                let deadline = Instant::now() + DEADLINE;
+                return done(loading::wait(node, request, Lane::Bulk, deadline, waiting).await);
+            }
+            Err(NotYet::Later(_)) => {}
         }
+        // The ring has just changed, and the router sees the new one. Or this node stood still: it asks
+        // itself, and waits for that.
     }
     let answered = service.router.call(ask, Instant::now() + DEADLINE).await?;
     let by = answered.node().id.to_string();

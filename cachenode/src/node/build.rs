@@ -26,7 +26,7 @@ use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use uuid::Uuid;
 
-use super::{StartError, definitions, hinting, relinquish, steadying, taking_over};
+use super::{StartError, hinting, relinquish, steadying, taking_over};
 use crate::{
     groups::Groups,
     grpc::{Away, CacheService, Newer, NodeService, Rings, Steadiness, Takeovers, exchange_route},
@@ -101,12 +101,13 @@ pub(super) fn record(
 /// The service, following the cluster's topology.
 pub(super) fn service(
     settings: &Settings,
+    groups: Arc<Groups>,
     record: &NodeRecord,
     discovery: &Arc<dyn Discovery>,
     clock: Arc<dyn Clock>,
     lifecycle: &Lifecycle,
     following: CancellationToken,
-) -> Result<Arc<NodeService>, StartError> {
+) -> Arc<NodeService> {
     let identity = Identity {
         service: settings.discovery.service_name.clone(),
         role: Role::Node,
@@ -114,10 +115,9 @@ pub(super) fn service(
         instance: record.instance,
     };
     let topologies = topology::follow(Arc::clone(discovery), lifecycle.tracker(), following);
-    let groups = definitions::groups(settings, &clock)?;
     let route = Shared::new(identity.clone(), topologies, PERSISTENCE, Arc::clone(&clock));
     let metrics = NodeMetrics::default();
-    Ok(Arc::new(NodeService {
+    Arc::new(NodeService {
         id: record.id.clone(),
         identity,
         groups,
@@ -131,7 +131,7 @@ pub(super) fn service(
         newer: Newer::default(),
         away: Away::new(metrics.clone()),
         metrics,
-    }))
+    })
 }
 
 /// Serves both listeners until `serving` stops. The answer is for telling readiness.

@@ -1,4 +1,5 @@
-//! Which groups a node serves: those of its settings, or the demo group when there are none.
+//! Which groups a node serves: those of its settings and those that a program brings along, or the demo
+//! group when there are none.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::StartError;
 use crate::{
     group::{Definition, Partition},
     groups::Groups,
-    origin::OriginDefinition,
+    origin::{Asked, OriginDefinition, http::Http},
     store::Eviction,
 };
 
@@ -23,10 +24,12 @@ const DEMO_SCORES: [(&str, &str); 3] = [("Tom", "630"), ("Jack", "589"), ("Sam",
 /// Builds a node's groups.
 pub(super) fn groups(
     settings: &Settings,
+    brought: Vec<Definition>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<Groups>, StartError> {
-    let mut definitions: Vec<Definition> =
-        settings.groups.iter().map(|(name, group)| definition(name, group)).collect();
+    let configured = settings.groups.iter().map(|(name, group)| definition(name, group));
+    let mut definitions = configured.collect::<Result<Vec<Definition>, StartError>>()?;
+    definitions.extend(brought);
     if definitions.is_empty() {
         let demo = demo(settings);
         tracing::info!(
@@ -40,8 +43,10 @@ pub(super) fn groups(
     Ok(Arc::new(groups.map_err(|error| StartError::Setting(error.to_string()))?))
 }
 
-fn definition(name: &GroupName, settings: &GroupSettings) -> Definition {
-    Definition {
+fn definition(name: &GroupName, settings: &GroupSettings) -> Result<Definition, StartError> {
+    let origin = origin(settings);
+    let origin = origin.map_err(|why| StartError::Setting(format!("groups.{name}.{why}")))?;
+    Ok(Definition {
         name: name.clone(),
         capacity: settings.capacity,
         ttl: settings.ttl,
@@ -56,13 +61,27 @@ fn definition(name: &GroupName, settings: &GroupSettings) -> Definition {
             config::Partition::Strict => Partition::Strict,
         },
         near: settings.near,
-        origin: match &settings.origin {
-            None => OriginDefinition::None,
-            Some(OriginSettings::Static { values }) => OriginDefinition::Static(
-                values.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
-            ),
-        },
-    }
+        negative_ttl: settings.negative_ttl,
+        stale_while_revalidate: settings.stale_while_revalidate,
+        stale_if_error: settings.stale_if_error,
+        origin,
+    })
+}
+
+/// The origin that a group's settings speak of; what can't be is told for people.
+fn origin(settings: &GroupSettings) -> Result<OriginDefinition, String> {
+    Ok(match &settings.origin {
+        None => OriginDefinition::None,
+        Some(OriginSettings::Static { values }) => OriginDefinition::Static(
+            values.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
+        ),
+        Some(OriginSettings::Http(http)) => OriginDefinition::Asked(Asked {
+            kind: "http",
+            origin: Arc::new(Http::new(http, settings.max_value)?),
+            timeout: http.timeout,
+            max_loads: http.max_loads,
+        }),
+    })
 }
 
 /// The demo group, as the flags `--group-name`, `--cache-size` and `--ttl` shape it.

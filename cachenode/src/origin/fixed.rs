@@ -6,8 +6,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 
-use super::Loaded;
-
 /// The content type of a table's values.
 pub const TEXT: &str = "text/plain";
 
@@ -21,8 +19,8 @@ impl Fixed {
         Self { values: values.iter().map(|(k, v)| (k.clone(), v.clone())).collect() }
     }
 
-    pub(crate) fn load(&self, key: &str) -> Option<Loaded<'_>> {
-        let value = self.values.get(key)?;
-        Some(Loaded { value: value.as_bytes(), content_type: TEXT })
+    /// The value of `key`, which is a [`TEXT`].
+    pub(crate) fn load(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
     }
 }

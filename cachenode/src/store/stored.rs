@@ -170,6 +170,11 @@ impl Stored {
         (expires_ms != NEVER).then(|| Duration::from_millis(expires_ms.saturating_sub(millis(now))))
     }
 
+    /// For how long its time to live has been over.
+    pub(crate) fn expired_for(&self, now: Duration) -> Duration {
+        Duration::from_millis(millis(now).saturating_sub(self.header().expires_ms))
+    }
+
     /// When it expires unless it is accessed; `None`: never. An `idle` of zero is none.
     pub(crate) fn expires_at(&self, idle: Duration) -> Option<u64> {
         let header = self.header();

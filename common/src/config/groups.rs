@@ -4,15 +4,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use figment::value::{Dict, Value};
-
 use super::{
     kind::{Parsed, size_text, step},
     layers::Layers,
-    problem::{Origin, Problem, shown},
+    origins::{self, OriginSettings},
+    problem::{Origin, Problem},
     values::Values,
 };
-use crate::key::{GroupName, Key};
+use crate::key::GroupName;
 
 /// A group as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +30,12 @@ pub struct GroupSettings {
     pub partition: Partition,
     /// Whether gateways may hold its hot values for a moment.
     pub near: bool,
+    /// How long it is remembered that an origin which is asked has no value; zero: not at all.
+    pub negative_ttl: Duration,
+    /// For how long after its time a value is answered while its origin is asked.
+    pub stale_while_revalidate: Duration,
+    /// For how long after its time a value is answered if its origin fails or is late.
+    pub stale_if_error: Duration,
     /// Where missing values come from; without one a miss is a miss.
     pub origin: Option<OriginSettings>,
 }
@@ -53,16 +58,6 @@ pub enum Partition {
     Available,
     /// They are unavailable.
     Strict,
-}
-
-/// Where a group's missing values come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OriginSettings {
-    /// A table in the configuration itself.
-    Static {
-        /// Values by key.
-        values: BTreeMap<Key, String>,
-    },
 }
 
 /// Where a group's keys are in the file.
@@ -116,7 +111,10 @@ fn build_one(
             _ => Partition::Available,
         },
         near: values.switch(&key("near"))?,
-        origin: read_origin(layers, name, problems),
+        negative_ttl: values.span(&key("negative_ttl"))?,
+        stale_while_revalidate: values.span(&key("stale_while_revalidate"))?,
+        stale_if_error: values.span(&key("stale_if_error"))?,
+        origin: origins::read(layers, name, problems),
     })
 }
 
@@ -143,84 +141,4 @@ fn clip_max_value(values: &mut Values, name: &GroupName, problems: &mut Vec<Prob
         values.entry(&capacity_key).origin,
     );
     problems.push(values.problem(&key, message));
-}
-
-/// Reads `origin = { kind = "static", values = { … } }`.
-pub(super) fn read_origin(
-    layers: &Layers,
-    name: &GroupName,
-    problems: &mut Vec<Problem>,
-) -> Option<OriginSettings> {
-    let found = layers.find(&["groups", name.as_str(), "origin"])?;
-    let key = format!("{}.origin", path(name.as_str()));
-    let mut complain = |key: String, value: Option<&Value>, message: String| {
-        let value = value.map(|value| shown(value, false));
-        problems.push(Problem { key, value, origin: found.origin.clone(), message });
-    };
-    let Value::Dict(_, mut table) = found.value else {
-        let message = "an origin is a table; write { kind = \"static\", values = { … } }";
-        complain(key, Some(&found.value), message.into());
-        return None;
-    };
-    let kind = table.remove("kind");
-    match kind.as_ref().and_then(Value::as_str) {
-        Some("static") => static_origin(table, &key, &mut complain),
-        named => {
-            complain(format!("{key}.kind"), kind.as_ref(), not_built_in(named));
-            None
-        }
-    }
-}
-
-fn not_built_in(kind: Option<&str>) -> String {
-    match kind {
-        Some(kind) => {
-            format!("origin kind {kind:?} is not built into this version; use \"static\"")
-        }
-        None => "an origin has a kind; the one of this version is \"static\"".into(),
-    }
-}
-
-fn static_origin(
-    mut table: Dict,
-    key: &str,
-    complain: &mut impl FnMut(String, Option<&Value>, String),
-) -> Option<OriginSettings> {
-    let values = table.remove("values");
-    for unknown in table.keys() {
-        let message = "there is no such key; an origin of kind \"static\" has values".into();
-        complain(format!("{key}.{}", step(unknown)), None, message);
-    }
-    let key = format!("{key}.values");
-    let Some(Value::Dict(_, values)) = values else {
-        let message = "an origin of kind \"static\" has a table of values; write values = \
-                       { Tom = \"630\" }";
-        complain(key, values.as_ref(), message.into());
-        return None;
-    };
-    Some(OriginSettings::Static { values: static_values(values, &key, complain) })
-}
-
-/// The table's values as text: whole numbers and booleans are taken as they are written.
-fn static_values(
-    table: Dict,
-    path: &str,
-    complain: &mut impl FnMut(String, Option<&Value>, String),
-) -> BTreeMap<Key, String> {
-    let mut values = BTreeMap::new();
-    for (name, value) in table {
-        let at = format!("{path}.{}", step(&name));
-        let text = match &value {
-            Value::String(_, text) => Some(text.clone()),
-            Value::Bool(_, on) => Some(on.to_string()),
-            Value::Num(_, number) => number.to_i128().map(|number| number.to_string()),
-            _ => None,
-        };
-        match (Key::new(name), text) {
-            (Ok(key), Some(text)) => drop(values.insert(key, text)),
-            (Err(error), _) => complain(at, None, error.to_string()),
-            (_, None) => complain(at, Some(&value), "a value is a text; write it in quotes".into()),
-        }
-    }
-    values
 }

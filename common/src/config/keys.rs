@@ -219,6 +219,16 @@ pub(super) static GROUP_KEYS: &[Key] = &[
         "Gateways may hold hot values in memory, under leases of 250 ms from their owner: never \
          stale, but a write of a held key waits for its holders, at most so long. Without effect \
          where `idle` is set."),
+    set("negative_ttl", Kind::Duration(LIFETIMES), "1s",
+        "How long it is remembered that an origin has no value for a key; 0 asks it again at every \
+         read."),
+    set("stale_while_revalidate", Kind::Duration(LIFETIMES), "0s",
+        "For so long after its time a loaded value is still answered, at once, while the origin is asked \
+         for the next reader."),
+    set("stale_if_error", Kind::Duration(LIFETIMES), "0s",
+        "For so long after its time a value is answered if the origin fails, or is later than the \
+         request may take."),
     unset("origin", Kind::Origin, "none, a miss is a miss",
-        "Where missing values come from: `{ kind = \"static\", values = { Tom = \"630\" } }`."),
+        "Where missing values come from: `{ kind = \"static\", values = { Tom = \"630\" } }` or \
+         `{ kind = \"http\", url = \"http://127.0.0.1:9000/users/{key}\" }`."),
 ];

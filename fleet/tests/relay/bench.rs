@@ -12,7 +12,7 @@ use std::{
 use cachenode::Node;
 use common::{
     clock::{Clock, SystemClock},
-    config::{Eviction, GroupSettings, Partition, Settings},
+    config::{GroupSettings, Partition, Settings},
     discovery::{
         DEFAULT_LEASE_TTL, Discovery, GrpcProber, MemoryRegistry, NodeRecord, Registration,
         WantedRing,
@@ -288,12 +288,8 @@ fn settings(partition: Partition) -> Settings {
     let group = GroupSettings {
         capacity: 1 << 20,
         ttl: Duration::ZERO,
-        idle: Duration::ZERO,
-        eviction: Eviction::Lru,
-        max_value: 1 << 20,
         partition,
-        near: true,
-        origin: None,
+        ..GroupSettings::default()
     };
     settings.groups.insert("default".parse().unwrap(), group);
     settings

@@ -73,11 +73,12 @@ fn what_is_not_built_in_is_refused_by_name() {
         memory.contains("\"memory\" is only for fleets that run inside one process"),
         "{memory}"
     );
-    for kind in ["http", "sql", "opendal", "magic"] {
+    for kind in ["sql", "opendal", "magic"] {
         let text = format!("[groups.g]\norigin = {{ kind = \"{kind}\", url = \"x\" }}\n");
         let problem = only(&from_file(&text).unwrap_err());
-        let wanted =
-            format!("origin kind \"{kind}\" is not built into this version; use \"static\"");
+        let wanted = format!(
+            "origin kind \"{kind}\" is not built into this version; use \"static\" or \"http\""
+        );
         assert!(
             problem.starts_with("groups.g.origin.kind = ") && problem.contains(&wanted),
             "{problem}"
@@ -94,10 +95,60 @@ fn origins_are_checked_to_the_leaf() {
         ("{ kind = \"static\", values = {}, url = \"x\" }", "groups.g.origin.url"),
         ("{ kind = \"static\", values = { a = 1.5 } }", "groups.g.origin.values.a"),
         ("{ kind = \"static\", values = { \"\" = \"1\" } }", "groups.g.origin.values.\"\""),
+        ("{ kind = \"http\" }", "groups.g.origin.url"),
+        ("{ kind = \"http\", url = 5 }", "groups.g.origin.url"),
+        ("{ kind = \"http\", url = \"http://h/{key}\", values = {} }", "groups.g.origin.values"),
+        (
+            "{ kind = \"http\", url = \"http://h/{key}\", timeout = \"0s\" }",
+            "groups.g.origin.timeout",
+        ),
+        (
+            "{ kind = \"http\", url = \"http://h/{key}\", max_loads = 0 }",
+            "groups.g.origin.max_loads",
+        ),
+        (
+            "{ kind = \"http\", url = \"http://h/{key}\", headers = \"x\" }",
+            "groups.g.origin.headers",
+        ),
+        (
+            "{ kind = \"http\", url = \"http://h/{key}\", headers = { \"@\" = \"c\" } }",
+            "groups.g.origin.headers.\"@\"",
+        ),
+        (
+            "{ kind = \"http\", url = \"http://h/{key}\", headers = { a = \"b\\u0007\" } }",
+            "groups.g.origin.headers.a",
+        ),
     ] {
         let error = from_file(&format!("[groups.g]\norigin = {origin}\n")).unwrap_err();
         assert_eq!(only(&error).split([' ', '(']).next(), Some(key), "{error}");
     }
+}
+
+#[test]
+fn an_http_origins_scheme_and_host_are_fixed() {
+    for (url, hint) in [
+        ("http://h/users", "has no {key}"),
+        ("ftp://h/{key}", "begins with http:// or https://"),
+        ("/users/{key}", "begins with http:// or https://"),
+        ("http://{key}/users", "{key} is in the host"),
+        ("http://h{key}/users/{key}", "{key} is in the host"),
+        ("http://h:{key}", "{key} is in the host"),
+        ("http://u:p@h/{key}", "has a user"),
+        ("http://h/{id}/{key}", "only {key} may be in braces"),
+        ("http://169.254.169.254/{key}", "link-local"),
+        ("http://[fe80::1]/{key}", "link-local"),
+        ("http://[::ffff:169.254.1.1]/{key}", "link-local"),
+        ("http://100.100.100.200/{key}", "link-local"),
+        ("http://[fd00:ec2::254]/{key}", "link-local"),
+    ] {
+        let text = format!("[groups.g]\norigin = {{ kind = \"http\", url = \"{url}\" }}\n");
+        let problem = only(&from_file(&text).unwrap_err());
+        assert!(problem.starts_with("groups.g.origin.url = "), "{problem}");
+        assert!(problem.contains(hint), "{problem}");
+    }
+    let allowed = "[groups.g]\norigin = { kind = \"http\", url = \"http://169.254.169.254/{key}\", \
+                   allow_link_local = true }\n";
+    from_file(allowed).unwrap();
 }
 
 #[test]

@@ -1,0 +1,180 @@
+//! The origin of kind `http`: a server that is asked with GET.
+//!
+//! Scheme and host are the operator's, whatever a key holds: the key is percent-encoded into its
+//! place, and a request whose path is not the template's with the key in it is not sent. Redirects
+//! are not followed, proxies of the environment not used, and names that lead to link-local addresses
+//! not connected to, unless that is allowed.
+
+mod freshness;
+mod template;
+
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use common::config::{HttpSettings, is_link_local};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use reqwest::{
+    Client, Response,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect::Policy,
+};
+use tokio::net::lookup_host;
+
+use self::template::Template;
+use super::{LoadError, Loaded, Loading, Origin};
+
+/// How long a connection may take.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
+/// How long an unused connection is kept.
+const KEEP_UNUSED: Duration = Duration::from_secs(30);
+
+/// An HTTP server, ready to be asked.
+pub(crate) struct Http {
+    client: Client,
+    template: Template,
+    max_value: usize,
+}
+
+impl Http {
+    /// `max_value` is the longest answer that is read.
+    ///
+    /// # Errors
+    /// What can't be, for people: a header that names a variable which is not set, and what the
+    /// template would not say either (settings have been checked).
+    pub(crate) fn new(settings: &HttpSettings, max_value: u64) -> Result<Self, String> {
+        let template = Template::new(&settings.url)?;
+        if !settings.allow_link_local && template.address().is_some_and(is_link_local) {
+            return Err(
+                "origin.url: it means a link-local address; set allow_link_local = true if \
+                        that is meant"
+                    .to_owned(),
+            );
+        }
+        let client = Client::builder()
+            .default_headers(headers(&settings.headers, |name| std::env::var(name).ok())?)
+            .user_agent(concat!("ringway/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(CONNECT_TIME)
+            .pool_idle_timeout(KEEP_UNUSED)
+            .dns_resolver(Arc::new(Resolver { allow_link_local: settings.allow_link_local }));
+        // Whoever uses no TLS needs no certificates on the machine.
+        let client =
+            if template.is_plain() { client.tls_certs_only(std::iter::empty()) } else { client };
+        let client = client.build().map_err(|error| format!("no HTTP client: {error}"))?;
+        Ok(Self { client, template, max_value: usize::try_from(max_value).unwrap_or(usize::MAX) })
+    }
+}
+
+impl Origin for Http {
+    fn load(&self, key: String) -> Loading {
+        let url = self.template.with(&key);
+        let (client, max_value) = (self.client.clone(), self.max_value);
+        Box::pin(async move {
+            let answer = client.get(url?).send().await.map_err(unreachable)?;
+            match answer.status().as_u16() {
+                200 => loaded(answer, max_value).await.map(Some),
+                204 => Ok(Some(with(&answer, Bytes::new()))),
+                404 | 410 => Ok(None),
+                status @ 300..400 => {
+                    let text = format!("it answered {status}; redirects are not followed");
+                    Err(LoadError::Failed(text))
+                }
+                status => Err(LoadError::Failed(format!("it answered {status}"))),
+            }
+        })
+    }
+}
+
+/// The headers of every request, with the values of the variables that they name.
+fn headers(
+    settings: &BTreeMap<String, String>,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for (name, text) in settings {
+        let wrong = |why: &str| format!("origin.headers.{name}: {why}");
+        let key: HeaderName = name.parse().map_err(|_| wrong("this is no name of a header"))?;
+        let text = filled(text, &variable).map_err(|missing| {
+            wrong(&format!("the environment has no {missing}; set it for the node"))
+        })?;
+        let mut value =
+            HeaderValue::try_from(text).map_err(|_| wrong("the value has control characters"))?;
+        value.set_sensitive(true);
+        headers.insert(key, value);
+    }
+    Ok(headers)
+}
+
+/// A text with variables in the place of `${NAME}`; or the name of one that is not set.
+fn filled(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once("${") {
+        let Some((name, after)) = after.split_once('}') else { break };
+        out.push_str(before);
+        out.push_str(&variable(name).ok_or_else(|| name.to_owned())?);
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+async fn loaded(mut answer: Response, max_value: usize) -> Result<Loaded, LoadError> {
+    let too_large = || LoadError::Failed(format!("its answer is over {max_value} bytes"));
+    if answer.content_length().is_some_and(|length| length > max_value as u64) {
+        return Err(too_large());
+    }
+    let mut whole = BytesMut::new();
+    while let Some(part) = answer.chunk().await.map_err(unreachable)? {
+        if whole.len() + part.len() > max_value {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&part);
+    }
+    Ok(with(&answer, whole.freeze()))
+}
+
+/// A value, and what the answer's head says of it.
+fn with(answer: &Response, value: Bytes) -> Loaded {
+    let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    let content_type = text(header::CONTENT_TYPE).unwrap_or_default().to_owned();
+    Loaded { value, content_type, ttl: freshness::of(answer.headers()) }
+}
+
+/// Neither the URL nor what the client is made of is shown to whoever reads the key.
+fn unreachable(error: reqwest::Error) -> LoadError {
+    let error = error.without_url();
+    let mut deepest: &dyn std::error::Error = &error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    LoadError::Failed(deepest.to_string())
+}
+
+/// Looks names up, and leaves out the addresses that may not be connected to.
+#[derive(Debug)]
+struct Resolver {
+    allow_link_local: bool,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allow_link_local = self.allow_link_local;
+        Box::pin(async move {
+            let all = lookup_host((name.as_str(), 0)).await?;
+            let may =
+                |address: &std::net::SocketAddr| allow_link_local || !is_link_local(address.ip());
+            let allowed: Vec<_> = all.filter(may).collect();
+            if allowed.is_empty() {
+                let text =
+                    "its name leads to link-local addresses only, which are not connected to";
+                return Err(io::Error::other(text).into());
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

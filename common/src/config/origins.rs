@@ -1,0 +1,259 @@
+//! The setting `origin` of a group: where its missing values come from, checked to the leaf.
+//!
+//! Names of environment variables (`${TOKEN}`) stay names here: whoever asks the origin looks them up,
+//! so that no secret is in what settings show.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use figment::value::{Dict, Value};
+use http::{HeaderName, HeaderValue, Uri};
+
+use super::{
+    kind::{Kind, Parsed, step},
+    layers::Layers,
+    problem::{Problem, shown},
+};
+use crate::key::{GroupName, Key};
+
+/// What stands for the key in a template.
+pub const KEY_PLACE: &str = "{key}";
+
+/// How long a load may take unless its origin says otherwise.
+pub const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUTS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(3600);
+/// Loads at a time unless the origin says otherwise.
+pub const MAX_LOADS: usize = 64;
+const LOADS: std::ops::RangeInclusive<u64> = 1..=16_384;
+
+/// Where a group's missing values come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OriginSettings {
+    /// A table in the configuration itself.
+    Static {
+        /// Values by key.
+        values: BTreeMap<Key, String>,
+    },
+    /// An HTTP server.
+    Http(HttpSettings),
+}
+
+/// An origin that is asked with HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// What is asked: a URL with [`KEY_PLACE`] in its path or query, for the key, percent-encoded.
+    pub url: String,
+    /// Headers that are sent; `${NAME}` in one is a variable of the node's environment.
+    pub headers: BTreeMap<String, String>,
+    /// How long a load may take, the wait for its turn included.
+    pub timeout: Duration,
+    /// Loads at a time.
+    pub max_loads: usize,
+    /// Whether the server may have a link-local address. Those of clouds' metadata are such.
+    pub allow_link_local: bool,
+}
+
+/// Tells what is wrong: the key, the value, and how to mend it.
+type Complain<'a> = &'a mut dyn FnMut(String, Option<&Value>, String);
+
+/// Reads `origin = { kind = "static", values = { … } }` and its like.
+pub(super) fn read(
+    layers: &Layers,
+    name: &GroupName,
+    problems: &mut Vec<Problem>,
+) -> Option<OriginSettings> {
+    let found = layers.find(&["groups", name.as_str(), "origin"])?;
+    let key = format!("{}.origin", super::groups::path(name.as_str()));
+    let mut complain = |key: String, value: Option<&Value>, message: String| {
+        let value = value.map(|value| shown(value, false));
+        problems.push(Problem { key, value, origin: found.origin.clone(), message });
+    };
+    let Value::Dict(_, mut table) = found.value else {
+        let message = "an origin is a table; write { kind = \"static\", values = { … } }";
+        complain(key, Some(&found.value), message.into());
+        return None;
+    };
+    let kind = table.remove("kind");
+    match kind.as_ref().and_then(Value::as_str) {
+        Some("static") => fixed(table, &key, &mut complain),
+        Some("http") => http(table, &key, &mut complain).map(OriginSettings::Http),
+        named => {
+            complain(format!("{key}.kind"), kind.as_ref(), not_built_in(named));
+            None
+        }
+    }
+}
+
+fn not_built_in(kind: Option<&str>) -> String {
+    match kind {
+        Some(kind) => {
+            format!(
+                "origin kind {kind:?} is not built into this version; use \"static\" or \"http\""
+            )
+        }
+        None => "an origin has a kind: \"static\" or \"http\"".into(),
+    }
+}
+
+/// Complains of what is left in a table.
+fn refuse_others(table: &Dict, key: &str, known: &str, complain: Complain<'_>) {
+    for unknown in table.keys() {
+        let message = format!("there is no such key; {known}");
+        complain(format!("{key}.{}", step(unknown)), None, message);
+    }
+}
+
+fn fixed(mut table: Dict, key: &str, complain: Complain<'_>) -> Option<OriginSettings> {
+    let values = table.remove("values");
+    refuse_others(&table, key, "an origin of kind \"static\" has values", complain);
+    let key = format!("{key}.values");
+    let Some(Value::Dict(_, values)) = values else {
+        let message = "an origin of kind \"static\" has a table of values; write values = \
+                       { Tom = \"630\" }";
+        complain(key, values.as_ref(), message.into());
+        return None;
+    };
+    let values = texts(values, &key, |name| Key::new(name).map_err(|it| it.to_string()), complain);
+    Some(OriginSettings::Static { values })
+}
+
+/// A table of texts: whole numbers and booleans are taken as they are written.
+fn texts<K: Ord>(
+    table: Dict,
+    path: &str,
+    name: impl Fn(String) -> Result<K, String>,
+    complain: Complain<'_>,
+) -> BTreeMap<K, String> {
+    let mut texts = BTreeMap::new();
+    for (key, value) in table {
+        let at = format!("{path}.{}", step(&key));
+        let text = match &value {
+            Value::String(_, text) => Some(text.clone()),
+            Value::Bool(_, on) => Some(on.to_string()),
+            Value::Num(_, number) => number.to_i128().map(|number| number.to_string()),
+            _ => None,
+        };
+        match (name(key), text) {
+            (Ok(key), Some(text)) => drop(texts.insert(key, text)),
+            (Err(error), _) => complain(at, None, error),
+            (_, None) => complain(at, Some(&value), "a value is a text; write it in quotes".into()),
+        }
+    }
+    texts
+}
+
+fn http(mut table: Dict, key: &str, complain: Complain<'_>) -> Option<HttpSettings> {
+    let at = |leaf: &str| format!("{key}.{leaf}");
+    let url = match table.remove("url") {
+        Some(Value::String(_, url)) => Some(url),
+        other => {
+            let message = "an origin of kind \"http\" has a url; write url = \
+                           \"http://127.0.0.1:9000/users/{key}\"";
+            complain(at("url"), other.as_ref(), message.into());
+            None
+        }
+    };
+    let headers = match table.remove("headers") {
+        None => Some(BTreeMap::new()),
+        Some(Value::Dict(_, table)) => Some(headers(table, &at("headers"), complain)),
+        Some(other) => {
+            let message = "headers are a table; write headers = { Accept = \"application/json\" }";
+            complain(at("headers"), Some(&other), message.into());
+            None
+        }
+    };
+    let mut read = |leaf: &str, kind: &Kind, usual: Parsed| match table.remove(leaf) {
+        None => Some(usual),
+        Some(value) => match kind.parse(&value) {
+            Ok(parsed) => Some(parsed),
+            Err(message) => {
+                complain(at(leaf), Some(&value), message);
+                None
+            }
+        },
+    };
+    let timeout = read("timeout", &Kind::Duration(TIMEOUTS), Parsed::Duration(LOAD_TIMEOUT));
+    let loads = read("max_loads", &Kind::Number(LOADS), Parsed::Number(MAX_LOADS as u64));
+    let link_local = read("allow_link_local", &Kind::Switch, Parsed::Switch(false));
+    let known =
+        "an origin of kind \"http\" has url, headers, timeout, max_loads and allow_link_local";
+    refuse_others(&table, key, known, complain);
+    let (Some(Parsed::Duration(timeout)), Some(Parsed::Number(loads))) = (timeout, loads) else {
+        return None;
+    };
+    let Some(Parsed::Switch(allow_link_local)) = link_local else { return None };
+    let url = url?;
+    if let Err(message) = check_url(&url, allow_link_local) {
+        complain(at("url"), Some(&url.as_str().into()), message);
+        return None;
+    }
+    Some(HttpSettings {
+        url,
+        headers: headers?,
+        timeout,
+        max_loads: loads as usize,
+        allow_link_local,
+    })
+}
+
+fn headers(table: Dict, path: &str, complain: Complain<'_>) -> BTreeMap<String, String> {
+    let name = |name: String| match HeaderName::from_bytes(name.as_bytes()) {
+        Ok(_) => Ok(name),
+        Err(_) => Err("this is no name of a header".to_owned()),
+    };
+    let headers = texts(table, path, name, complain);
+    for (name, value) in &headers {
+        if HeaderValue::from_str(value).is_err() {
+            let message = "a header has no control characters".to_owned();
+            complain(format!("{path}.{}", step(name)), None, message);
+        }
+    }
+    headers
+}
+
+/// Whether a template is one whose scheme and host are fixed, whatever the key is.
+fn check_url(url: &str, allow_link_local: bool) -> Result<(), String> {
+    let example = "write one like \"http://127.0.0.1:9000/users/{key}\"";
+    let (before, _) = url
+        .split_once(KEY_PLACE)
+        .ok_or_else(|| format!("the url has no {KEY_PLACE}; {example}"))?;
+    let filled = url.replace(KEY_PLACE, "k");
+    if filled.contains(['{', '}']) {
+        return Err(format!("only {KEY_PLACE} may be in braces; {example}"));
+    }
+    let host_at = before.find("://").map_or(0, |at| at + 3);
+    if !before[host_at..].contains('/') {
+        return Err(format!("{KEY_PLACE} is in the host; it may be in the path or the query"));
+    }
+    let uri: Uri = filled.parse().map_err(|error| format!("{error}; {example}"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(format!("the url begins with http:// or https://; {example}"));
+    }
+    let authority = uri.authority().ok_or_else(|| format!("the url has no host; {example}"))?;
+    if authority.as_str().contains('@') {
+        return Err(
+            "the url has a user: send an Authorization header instead, with the secret in \
+                    the environment"
+                .into(),
+        );
+    }
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    match host.parse() {
+        Ok(address) if !allow_link_local && is_link_local(address) => Err(format!(
+            "{address} is a link-local address, where clouds keep their machines' secrets; set \
+             allow_link_local = true if it is meant"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an address is one that only the same link reaches, or a metadata service of a cloud.
+pub fn is_link_local(address: IpAddr) -> bool {
+    /// Alibaba Cloud's, which is in the range for carriers.
+    const OTHER_METADATA: [u8; 4] = [100, 100, 100, 200];
+    match address.to_canonical() {
+        IpAddr::V4(it) => it.is_link_local() || it.octets() == OTHER_METADATA,
+        // AWS's fd00:ec2::254 is unique-local, not link-local.
+        IpAddr::V6(it) => it.is_unicast_link_local() || it.segments()[..2] == [0xfd00, 0xec2],
+    }
+}

@@ -1,0 +1,10 @@
+//! Groups whose missing values are asked for: what the answers become in HTTP, how often an origin is
+//! asked, and what happens while it is slow, failing, or its keys' owner is gone.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/api.rs"]
+mod api;
+#[path = "origins/custom.rs"]
+mod custom;
+#[path = "origins/http.rs"]
+mod http;

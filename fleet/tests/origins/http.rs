@@ -1,0 +1,169 @@
+//! An origin of kind `http`: real gateways and nodes, and a server that counts what it is asked.
+
+use std::{
+    collections::HashMap,
+    future::pending,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use fleet::{
+    cluster::{Cluster, Extras, Plan},
+    eventually, http,
+    process::{Process, Spec, binary},
+};
+use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+
+use crate::api::{assert_error, query};
+
+/// What every request has to bring along.
+const TOKEN: &str = "Bearer sesame";
+/// How long it thinks about a key, so that readers meet.
+const THINKS: Duration = Duration::from_millis(300);
+
+/// How often the server was asked for each path.
+type Asked = Arc<Mutex<HashMap<String, usize>>>;
+
+async fn answer(State(asked): State<Asked>, uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().to_owned();
+    let call = {
+        let mut asked = asked.lock().unwrap();
+        let calls = asked.entry(path.clone()).or_default();
+        *calls += 1;
+        *calls
+    };
+    if headers.get("authorization").is_none_or(|token| token != TOKEN) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    match path.as_str() {
+        "/users/nobody" => StatusCode::NOT_FOUND.into_response(),
+        "/users/broken" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        "/users/hangs" => pending().await,
+        _ => {
+            sleep(THINKS).await;
+            ([("content-type", "text/plain")], format!("{path} {call}")).into_response()
+        }
+    }
+}
+
+/// A server, and how often it was asked.
+async fn server() -> (SocketAddr, Asked) {
+    let asked = Asked::default();
+    let app = Router::new().fallback(answer).with_state(Arc::clone(&asked));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (address, asked)
+}
+
+/// A group `users` that asks the server.
+fn config(server: SocketAddr) -> String {
+    format!(
+        "[groups.users]\n\
+         origin = {{ kind = \"http\", url = \"http://{server}/users/{{key}}\", timeout = \"10s\", \
+         headers = {{ Authorization = \"Bearer ${{ORIGIN_TOKEN}}\" }} }}\n"
+    )
+}
+
+/// Three nodes that ask the server.
+async fn cluster(server: SocketAddr, gateways: usize) -> Cluster {
+    let node = Extras::default().config(config(server)).env("ORIGIN_TOKEN", "sesame");
+    Cluster::start(Plan { gateways, node, ..Plan::default() }).await.unwrap()
+}
+
+/// Row 14: many readers, at all gateways, of a key that is nowhere.
+#[tokio::test]
+async fn whoever_asks_wherever_the_origin_is_asked_once() {
+    const READERS: usize = 1500;
+    let (server, asked) = server().await;
+    let cluster = cluster(server, 3).await;
+    let gateways = cluster.gateway_addresses();
+    let mut readers = JoinSet::new();
+    for n in 0..READERS {
+        let gateway = gateways[n % gateways.len()];
+        readers.spawn(async move { http::get(gateway, &query("users", "Tom")).await.unwrap() });
+    }
+    for answer in readers.join_all().await {
+        assert_eq!((answer.status, answer.text().as_str()), (200, "/users/Tom 1"));
+    }
+    assert_eq!(*asked.lock().unwrap(), HashMap::from([("/users/Tom".to_owned(), 1)]));
+}
+
+/// Row 13: hits go on, whatever the origin does; what it does not answer is told apart.
+#[tokio::test]
+async fn a_slow_or_failing_origin_holds_up_nobody_else() {
+    let (server, asked) = server().await;
+    let cluster = cluster(server, 1).await;
+    let gateway = cluster.gateway(0);
+    assert_eq!(gateway.read("users", "a/b c").await.unwrap().text(), "/users/a%2Fb%20c 1");
+    let address = gateway.address();
+    let get =
+        |key: &'static str| async move { http::get(address, &query("users", key)).await.unwrap() };
+    let hanging: Vec<_> = (0..50).map(|_| tokio::spawn(get("hangs"))).collect();
+    eventually("the origin hangs", Duration::from_secs(5), async || {
+        let asked = asked.lock().unwrap();
+        asked.get("/users/hangs").map(drop).ok_or("it was not asked")
+    })
+    .await;
+    for _ in 0..20 {
+        let hit = get("a/b c").await;
+        assert!(hit.header("cache-status").is_some_and(|it| it.starts_with("ringway; hit")));
+        assert_error("broken", &get("broken").await, 502, "origin_error");
+        assert_error("nobody", &get("nobody").await, 404, "not_found");
+    }
+    assert_error("parent", &get("..").await, 400, "invalid_request");
+    for answer in hanging {
+        assert_error("hangs", &answer.await.unwrap(), 504, "timeout");
+    }
+    let asked = asked.lock().unwrap();
+    assert_eq!((asked["/users/hangs"], asked["/users/a%2Fb%20c"]), (1, 1));
+    assert!(!asked.contains_key("/"), "the parent was not asked for: {asked:?}");
+}
+
+#[tokio::test]
+async fn while_their_owner_is_gone_keys_are_loaded_elsewhere() {
+    let (server, _) = server().await;
+    let cluster = cluster(server, 1).await;
+    let gateway = cluster.gateway(0);
+    let keys: Vec<_> = (0..40).map(|n| n.to_string()).collect();
+    let owners = cluster.owners(0, "users", &keys).await.unwrap();
+    let dead = cluster.node(0).address().to_string();
+    assert!(owners.contains(&dead), "{dead} owns none of {owners:?}");
+    cluster.node(0).kill();
+    let mut readers = JoinSet::new();
+    let address = gateway.address();
+    for key in keys {
+        readers.spawn(async move {
+            let answer = http::get(address, &query("users", &key)).await.unwrap();
+            (key, answer)
+        });
+    }
+    for (key, answer) in readers.join_all().await {
+        let text = answer.text();
+        assert_eq!(answer.status, 200, "{key}: {text}");
+        assert!(text.starts_with(&format!("/users/{key} ")), "{key}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_not_set_is_asked_for_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ringway.toml");
+    std::fs::write(&file, config("127.0.0.1:1".parse().unwrap())).unwrap();
+    let spec = Spec::new("node", binary("cachenode").unwrap())
+        .args(["--node-port=0", "--http-port=0", "--config"])
+        .arg(&file);
+    let node = Process::start(&spec, dir.path()).unwrap();
+    assert!(!node.wait(Duration::from_secs(10)).await.unwrap().success());
+    let lines = node.lines().join("\n");
+    for part in ["groups.users.origin.headers.Authorization", "ORIGIN_TOKEN"] {
+        assert!(lines.contains(part), "{part}: {lines}");
+    }
+}
