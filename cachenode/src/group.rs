@@ -368,14 +368,16 @@ impl Group {
 
     /// Whether an entry is of no use any more: absent, and too old to be answered instead of nothing.
     fn is_over(&self, entry: &Stored, now: Duration) -> bool {
-        let then = now.saturating_sub(self.stale_life());
+        let then = now.saturating_sub(self.stale_life(entry));
         entry.is_expired(then, self.definition.idle) || self.is_hidden(entry)
     }
 
-    /// For how long after its time an entry may be of use.
-    fn stale_life(&self) -> Duration {
+    /// For how long after its time an entry may be of use. Not what was stored as a stand-in: that lives
+    /// so shortly because its owner may have another value.
+    fn stale_life(&self, entry: &Stored) -> Duration {
         match self.supply {
             Supply::None | Supply::Fixed(_) => Duration::ZERO,
+            Supply::Asked(_) if entry.is_stand_in() => Duration::ZERO,
             Supply::Asked(_) => {
                 self.definition.stale_while_revalidate.max(self.definition.stale_if_error)
             }

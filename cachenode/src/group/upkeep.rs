@@ -39,7 +39,7 @@ impl Group {
 
     /// When an entry is of no use any more unless it is written again, in milliseconds.
     pub(super) fn over_at(&self, entry: &Stored) -> Option<u64> {
-        let stale_ms = self.stale_life().as_millis() as u64;
+        let stale_ms = self.stale_life(entry).as_millis() as u64;
         entry.expires_at(Duration::ZERO).map(|at_ms| at_ms.saturating_add(stale_ms))
     }
 

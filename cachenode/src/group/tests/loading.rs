@@ -438,6 +438,16 @@ async fn what_is_stale_ends_with_a_delete_and_with_the_origins_word() {
 }
 
 #[tokio::test]
+async fn what_a_stand_in_stored_is_not_served_stale() {
+    let mut loads = loads(|it| it.stale_if_error = 60 * SECOND);
+    let waiting = loads.wait_as("Tom", Some(Authority::stand_in(1)));
+    loads.answer(value("630")).await;
+    assert_eq!(got(waiting).await, is("630"));
+    loads.clock.advance(STAND_IN_TTL);
+    assert_eq!(stale(&loads.get("Tom")), None, "its owner may have another value");
+}
+
+#[tokio::test]
 async fn what_is_stale_is_swept_in_the_end() {
     let loads = over(0, 60).await;
     loads.clock.advance(60 * SECOND);
