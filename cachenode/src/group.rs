@@ -12,7 +12,9 @@ mod floor;
 mod generations;
 mod loading;
 mod loans;
+mod purge;
 mod stats;
+mod tokens;
 mod tombstones;
 mod upkeep;
 mod write;
@@ -31,7 +33,9 @@ pub use self::{
     flights::{Outcome, Stale, Ticket, Waiting},
     loading::{ERROR_LIFE, MAX_WAITING_LOADS},
     loans::LentKey,
+    purge::{MAX_PURGES, Purged, Scope},
     stats::GroupStats,
+    tokens::{Leased, TOKEN_LIFE, TOKEN_RETRY},
     tombstones::TOMBSTONE_LIFE,
     upkeep::{SWEEP_EVERY, SWEEP_LIMIT},
     write::{Condition, Copied, Delete, MAX_CONTENT_TYPE_BYTES, Write},
@@ -41,6 +45,7 @@ use tokio::sync::Semaphore;
 use self::{
     critical::{Critical, Stripe},
     floor::Floors,
+    purge::Purges,
     stats::Counters,
 };
 use crate::{
@@ -196,6 +201,7 @@ pub struct Group {
     hybrid: HybridClock,
     counters: Counters,
     floors: Floors,
+    purges: Purges,
     /// When entries are next looked through for expired ones, in milliseconds.
     next_sweep_ms: AtomicU64,
     /// Nothing expires before this, in milliseconds, unless for want of use.
@@ -241,6 +247,7 @@ impl Group {
             hybrid,
             counters: Counters::default(),
             floors: Floors::default(),
+            purges: Purges::default(),
             next_sweep_ms: AtomicU64::new(0),
             first_expiry_ms: AtomicU64::new(u64::MAX),
             definition,
@@ -292,6 +299,11 @@ impl Group {
             }
             _ => self.miss(slot, most, key, now, owned),
         }
+    }
+
+    /// Whether it asks an origin for what is missing.
+    pub fn has_origin(&self) -> bool {
+        !matches!(self.supply, Supply::None)
     }
 
     fn hit(&self, entry: Stored, most: usize, now: Duration) -> Item {
@@ -349,6 +361,7 @@ impl Group {
             expires: self.expires(None, authority, now),
             is_stand_in: authority.is_stand_in(),
             now,
+            ..NewEntry::default()
         };
         // The operator chose the origin's values: one that is too large to keep is still answered.
         let kept = self.check(&entry).is_ok();
@@ -376,8 +389,10 @@ impl Group {
     /// so shortly because its owner may have another value.
     fn stale_life(&self, entry: &Stored) -> Duration {
         match self.supply {
-            Supply::None | Supply::Fixed(_) => Duration::ZERO,
-            Supply::Asked(_) if entry.is_stand_in() => Duration::ZERO,
+            Supply::Fixed(_) => Duration::ZERO,
+            _ if entry.is_stand_in() => Duration::ZERO,
+            // For those who wait while the holder of a load token brings the next value.
+            Supply::None => self.definition.stale_while_revalidate,
             Supply::Asked(_) => {
                 self.definition.stale_while_revalidate.max(self.definition.stale_if_error)
             }

@@ -4,6 +4,7 @@ mod build;
 mod definitions;
 mod hinting;
 mod leave;
+mod purging;
 mod relinquish;
 mod steadying;
 mod taking_over;

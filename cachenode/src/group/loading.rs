@@ -127,7 +127,7 @@ impl Group {
         now: Duration,
     ) -> Outcome {
         let Ticket { slot, key, flight, .. } = ticket;
-        let Loaded { value, content_type, ttl } = loaded;
+        let Loaded { value, content_type, tags, ttl } = loaded;
         let is_kept = ttl.is_none_or(|ttl| !ttl.is_zero());
         let before = self.store.get(*slot, key);
         let right = authority.unwrap_or(flight.authority);
@@ -135,6 +135,7 @@ impl Group {
         let entry = NewEntry {
             key,
             content_type,
+            tags,
             value,
             version,
             stored: now,
@@ -145,7 +146,10 @@ impl Group {
         let check = self.check(&entry);
         let entry = Stored::new(&entry);
         // The operator chose the origin's values: one that is too large to keep is still answered.
-        if is_kept && check.is_ok() && authority.is_some() {
+        // Once more, now that it has its version: a purge that has come in since the first look has its
+        // tick above that, or is seen here.
+        let is_current = authority.is_some() && !self.is_outdated(flight, key);
+        if is_kept && check.is_ok() && is_current {
             self.keep(*slot, &entry, before.is_some());
             // A read waits for nobody; the next write waits for these too.
             stripe.loans.call_back(self, key, version, now);
@@ -156,5 +160,6 @@ impl Group {
     /// Whether others may have written the key since the load began.
     fn is_outdated(&self, flight: &Flight, key: &str) -> bool {
         self.floors.hides_since(flight.began, flight.authority.is_stand_in(), || key)
+            || self.purges.hide_since(flight.began, key)
     }
 }

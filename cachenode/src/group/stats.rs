@@ -27,6 +27,8 @@ pub(super) struct Counters {
     pub(super) failed_loads: Counter,
     pub(super) sets: Counter,
     pub(super) deletes: Counter,
+    pub(super) tokens: Counter,
+    pub(super) lost_tokens: Counter,
 }
 
 /// A group's numbers at one moment. Counts are since the group was made.
@@ -44,6 +46,10 @@ pub struct GroupStats {
     pub sets: u64,
     /// Deletes that removed an entry.
     pub deletes: u64,
+    /// Load tokens that were handed out.
+    pub tokens: u64,
+    /// Writes that came with one which did not count any more.
+    pub lost_tokens: u64,
     /// Entries thrown out for want of room. This and the next two are as of now with
     /// [`Eviction::Lru`](crate::store::Eviction::Lru), else as of the last [`Group::maintain`] or
     /// shortly after it; evictions may then lag behind by the few that raced with a write of the
@@ -67,6 +73,8 @@ impl Group {
             failed_loads: self.counters.failed_loads.get(),
             sets: self.counters.sets.get(),
             deletes: self.counters.deletes.get(),
+            tokens: self.counters.tokens.get(),
+            lost_tokens: self.counters.lost_tokens.get(),
             evictions: self.store.evictions(),
             entries: self.store.entries(),
             used_bytes: self.store.weight(),

@@ -18,7 +18,10 @@ use super::{
     ownership::{Refusal, Standing, judge},
 };
 use crate::{
-    group::{Authority, Condition, Delete, Found, Group, Item, OpId, Partition, Waiting, Write},
+    group::{
+        Authority, Condition, Delete, Found, Group, Item, Leased, OpId, Partition, TOKEN_RETRY,
+        Waiting, Write,
+    },
     loans::Holder,
 };
 
@@ -260,7 +263,19 @@ fn get(
         }
         Ok::<_, Failure>(allowed)
     };
-    let found = group.get_up_to(most, &request.key, *now, loading)?;
+    // An origin is asked by one for all anyway.
+    let found = if request.lease && !group.has_origin() {
+        let owned = || authority_now(node, request, sender);
+        match group.get_leased(most, &request.key, owned)? {
+            Leased::Found(found) => found,
+            Leased::Token(token) => {
+                return Ok(v1::Reply { lease_token: token, ..Default::default() });
+            }
+            Leased::Taken => return Err(absent().retry_after(TOKEN_RETRY).into()),
+        }
+    } else {
+        group.get_up_to(most, &request.key, *now, loading)?
+    };
     let (item, source) = match found {
         Found::Hit(item) => (item, v1::Source::Hit),
         Found::Loaded(item) => (item, v1::Source::Loaded),
@@ -336,8 +351,10 @@ fn set(
         key: &request.key,
         value: &request.value,
         content_type: &request.content_type,
+        tags: &request.tags,
         ttl: (request.ttl_ms > 0).then(|| Duration::from_millis(request.ttl_ms)),
         condition: condition(request.condition.as_ref())?,
+        token: Some(request.lease_token).filter(|token| *token != 0),
         op: op_id(request)?,
     };
     let applied = group.set(&write, || authority_now(node, request, sender))?;

@@ -20,13 +20,16 @@ use common::{
     worker::{Workers, default_workers},
 };
 use proto::v1::{Role, cache_server::CacheServer};
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use uuid::Uuid;
 
-use super::{StartError, hinting, relinquish, steadying, taking_over};
+use super::{StartError, hinting, purging, relinquish, steadying, taking_over};
 use crate::{
     groups::Groups,
     grpc::{Away, CacheService, Newer, NodeService, Rings, Steadiness, Takeovers, exchange_route},
@@ -130,6 +133,7 @@ pub(super) fn service(
         takeovers: Takeovers::default(),
         newer: Newer::default(),
         away: Away::new(metrics.clone()),
+        purged: Notify::new(),
         metrics,
     })
 }
@@ -202,6 +206,7 @@ fn mind_others(service: &Arc<NodeService>, lifecycle: &Lifecycle, serving: &Stop
     let (node, stop) = (|| Arc::clone(service), || serving.soft.clone());
     lifecycle.spawn_critical("ring", relinquish::follow_ring(node(), stop()));
     lifecycle.spawn_critical("relinquish", relinquish::give_up(node(), stop()));
+    lifecycle.spawn_critical("purging", purging::carry_out(node(), stop()));
     lifecycle.spawn_critical("pulse", steadying::pulse(node(), stop()));
     let shared = router();
     let settling = steadying::settle(node(), Arc::clone(&shared), stop());

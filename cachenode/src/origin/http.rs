@@ -11,7 +11,10 @@ mod template;
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use common::config::{HttpSettings, is_link_local};
+use common::{
+    config::{HttpSettings, is_link_local},
+    tags::Tags,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{
     Client, Response,
@@ -27,6 +30,9 @@ use super::{LoadError, Loaded, Loading, Origin};
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// How long an unused connection is kept.
 const KEEP_UNUSED: Duration = Duration::from_secs(30);
+
+/// Says which tags a value has.
+const TAGS: HeaderName = HeaderName::from_static("ringway-tags");
 
 /// An HTTP server, ready to be asked.
 pub(crate) struct Http {
@@ -139,7 +145,16 @@ async fn loaded(mut answer: Response, max_value: usize) -> Result<Loaded, LoadEr
 fn with(answer: &Response, value: Bytes) -> Loaded {
     let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let content_type = text(header::CONTENT_TYPE).unwrap_or_default().to_owned();
-    Loaded { value, content_type, ttl: freshness::of(answer.headers()) }
+    Loaded { value, content_type, tags: tags(answer.headers()), ttl: freshness::of(answer.headers()) }
+}
+
+/// The tags that an answer has. Those that can't be are told as they are, so that the value is not
+/// kept: a purge could not find it.
+fn tags(headers: &HeaderMap) -> String {
+    let lists = headers.get_all(TAGS).into_iter();
+    let lists: Vec<_> = lists.map(|list| String::from_utf8_lossy(list.as_bytes())).collect();
+    let parsed = Tags::parse(lists.iter().map(AsRef::as_ref));
+    parsed.map_or_else(|_| lists.join(","), Tags::into_string)
 }
 
 /// Neither the URL nor what the client is made of is shown to whoever reads the key.

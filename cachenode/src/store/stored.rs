@@ -1,4 +1,4 @@
-//! One entry in one allocation: what is known about it, its key, content type and value.
+//! One entry in one allocation: what is known about it, its key, content type, tags and value.
 //!
 //! Times are milliseconds of the injected monotonic clock. The value leaves as `Bytes` that keep
 //! the allocation alive, so it is copied once, when it is stored.
@@ -19,8 +19,8 @@ const HEAD_BYTES: u64 = 64;
 /// The least that is allocated, and the step between the sizes of small allocations.
 const STEP: u64 = 16;
 
-/// The block that is allocated for an entry whose key, content type and value take so many bytes
-/// together.
+/// The block that is allocated for an entry whose key, content type, tags and value take so many
+/// bytes together.
 ///
 /// Allocators keep blocks of some sizes only: four between a power of two and the next. What is
 /// asked for is rounded up, by a tenth on average, and that is memory too.
@@ -43,14 +43,18 @@ struct Header {
     accessed_ms: AtomicU64,
     key_bytes: u16,
     type_bytes: u16,
+    /// In what alignment leaves free: an entry without tags takes no byte more for them.
+    tags_bytes: u16,
     is_stand_in: bool,
 }
 
-/// What an entry is made of. Key and content type fit `u16` lengths; the group sees to that.
+/// What an entry is made of. Key, content type and tags fit `u16` lengths; the group sees to that.
 #[derive(Default)]
 pub(crate) struct NewEntry<'a> {
     pub(crate) key: &'a str,
     pub(crate) content_type: &'a str,
+    /// A list as [`common::tags`] keeps it.
+    pub(crate) tags: &'a str,
     pub(crate) value: &'a [u8],
     pub(crate) version: Version,
     /// When it was stored; before `now` when it was stored elsewhere first.
@@ -63,9 +67,10 @@ pub(crate) struct NewEntry<'a> {
 }
 
 impl NewEntry<'_> {
-    /// Bytes of key, content type and value as they are kept.
+    /// Bytes of key, content type, tags and value as they are kept.
     pub(crate) fn content_bytes(&self) -> u64 {
-        (self.key.len() + kept(self.content_type).len() + self.value.len()) as u64
+        let words = self.key.len() + kept(self.content_type).len() + self.tags.len();
+        (words + self.value.len()) as u64
     }
 }
 
@@ -83,18 +88,20 @@ pub struct Stored(ThinArc<Header, u8>);
 
 impl Stored {
     pub(crate) fn new(entry: &NewEntry<'_>) -> Self {
-        let content_type = kept(entry.content_type);
-        let parts = [entry.key.as_bytes(), content_type.as_bytes(), entry.value];
+        let words = [entry.key, kept(entry.content_type), entry.tags].map(str::as_bytes);
+        let [key, content_type, tags] = words;
+        let parts = [key, content_type, tags, entry.value];
         let header = Header {
             version: entry.version,
             stored_ms: millis(entry.stored),
             expires_ms: entry.expires.map_or(NEVER, millis),
             accessed_ms: AtomicU64::new(millis(entry.now)),
-            key_bytes: entry.key.len() as u16,
+            key_bytes: key.len() as u16,
             type_bytes: content_type.len() as u16,
+            tags_bytes: tags.len() as u16,
             is_stand_in: entry.is_stand_in,
         };
-        // Zeros first and then three copies in place: safe code for one allocation. Chaining the
+        // Zeros first and then copies in place: safe code for one allocation. Chaining the
         // parts into an iterator is five times slower, joining them first doubles the traffic.
         let bytes = parts.iter().map(|part| part.len()).sum();
         let mut thin = ThinArc::from_header_and_iter(header, iter::repeat_n(0, bytes));
@@ -118,8 +125,12 @@ impl Stored {
         usize::from(self.header().key_bytes)
     }
 
-    fn value_start(&self) -> usize {
+    fn tags_start(&self) -> usize {
         self.type_start() + usize::from(self.header().type_bytes)
+    }
+
+    fn value_start(&self) -> usize {
+        self.tags_start() + usize::from(self.header().tags_bytes)
     }
 
     /// Whose entry it is.
@@ -145,7 +156,13 @@ impl Stored {
 
     /// The content type; empty: [`DEFAULT_CONTENT_TYPE`].
     pub fn content_type(&self) -> &str {
-        let bytes = &self.0.slice[self.type_start()..self.value_start()];
+        let bytes = &self.0.slice[self.type_start()..self.tags_start()];
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// Its tags, as [`common::tags`] keeps them; empty: none.
+    pub fn tags(&self) -> &str {
+        let bytes = &self.0.slice[self.tags_start()..self.value_start()];
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
@@ -195,7 +212,7 @@ impl Stored {
         self.header().accessed_ms.fetch_max(millis(now), Ordering::Relaxed);
     }
 
-    /// Bytes of key, content type and value.
+    /// Bytes of key, content type, tags and value.
     pub(super) fn content_bytes(&self) -> u64 {
         self.0.slice.len() as u64
     }
@@ -255,6 +272,23 @@ mod tests {
         let stored = entry(DEFAULT_CONTENT_TYPE, b"");
         assert_eq!((stored.content_type(), stored.value_len()), ("", 0));
         assert_eq!(stored.content_bytes(), 3);
+    }
+
+    #[test]
+    fn tags_lie_in_the_entry_and_cost_nothing_where_there_are_none() {
+        let entry = NewEntry {
+            key: "Tom",
+            content_type: "text/plain",
+            tags: "a,b",
+            value: b"630",
+            ..NewEntry::default()
+        };
+        let stored = Stored::new(&entry);
+        assert_eq!((stored.content_type(), stored.tags()), ("text/plain", "a,b"));
+        assert_eq!((stored.value(), stored.value_len()), (Bytes::from_static(b"630"), 3));
+        assert_eq!((stored.content_bytes(), entry.content_bytes()), (19, 19));
+        // Of the head the allocation keeps a count and a length itself.
+        assert_eq!(size_of::<Header>() as u64 + 16, HEAD_BYTES);
     }
 
     #[test]

@@ -40,10 +40,15 @@ prop_compose! {
         (group_id, group_revision) in prop_oneof![Just((Bytes::new(), 0)), (bytes(), number())],
         (op_link, op_seq, ttl_ms) in (bytes(), number(), number()), loan_ms in any::<u32>(),
         condition in option::weighted(0.2, condition()), value in bytes(),
+        (tags, lease, lease_token) in prop_oneof![
+            4 => Just((String::new(), false, 0)),
+            1 => (text(), any::<bool>(), number()),
+        ],
     ) -> v1::Request {
         v1::Request {
             verb, group, key, try_ms, budget_ms, stand_in, group_id, group_revision, op_link,
-            op_seq, condition, value, content_type, ttl_ms, loan_ms,
+            op_seq, condition, value, content_type, ttl_ms, loan_ms, tags, lease,
+            lease_token,
         }
     }
 }
@@ -53,10 +58,11 @@ prop_compose! {
         (code, source) in (-1..20_i32, 0..4_i32), (message, content_type) in (text(), text()),
         value in bytes(), (version_hi, version_lo) in (number(), number()),
         (age_ms, ttl_ms) in (number(), number()), (created, use_bulk, loan_ms) in any::<(bool, bool, u32)>(),
+        lease_token in prop_oneof![4 => Just(0), 1 => number()],
     ) -> v1::Reply {
         v1::Reply {
             code, message, value, content_type, version_hi, version_lo, age_ms, ttl_ms, source,
-            created, use_bulk, loan_ms,
+            created, use_bulk, loan_ms, lease_token,
         }
     }
 }

@@ -155,9 +155,14 @@ fn write_request(id: u64, asked: &v1::Request, added: &Small, frame: &mut impl B
         content_type,
         ttl_ms,
         loan_ms,
+        tags,
+        lease,
+        lease_token,
     } = asked;
     let says_times = *try_ms != 0 || *budget_ms != 0 || *stand_in;
-    if condition.is_some() || says_times || *group_revision != 0 || !group_id.is_empty() {
+    let is_of_a_group = *group_revision != 0 || !group_id.is_empty();
+    let is_rare = !tags.is_empty() || *lease || *lease_token != 0;
+    if condition.is_some() || says_times || is_of_a_group || is_rare {
         write_op_head(id, op::REQUEST, asked.encoded_len() + added.len(), frame);
         asked.encode_raw(frame);
         return frame.put_slice(added.bytes());
@@ -195,7 +200,12 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
         created,
         use_bulk,
         loan_ms,
+        lease_token,
     } = said;
+    if *lease_token != 0 {
+        write_op_head(id, op::REPLY, said.encoded_len(), frame);
+        return said.encode_raw(frame);
+    }
     let mut numbers = Small::new();
     numbers.varint(reply::CODE, i64::from(*code) as u64);
     numbers.fixed64(reply::VERSION_HI, *version_hi);
