@@ -7,7 +7,7 @@
 
 use std::{
     sync::{
-        PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -193,18 +193,18 @@ impl Group {
         }
         let whole = [Scope::Everything];
         let recall = self.fence_purged(if everything { &whole } else { scopes });
-        (Purged { everything, entries: self.store.entries() }, recall)
+        (Purged { everything, entries: self.shape().store.entries() }, recall)
     }
 
     /// Ends what was begun before a purge that has been noted: loads, what was learnt, load tokens and
     /// loans. Which tags a value is going to have that is not here yet nobody knows, so a purge by tag ends
     /// all loads and tokens.
     fn fence_purged(&self, scopes: &[Scope]) -> Recall {
-        let now = self.clock.monotonic();
+        let (now, store) = (self.clock.monotonic(), Arc::clone(&self.shape().store));
         let may_cover = |key: &str| scopes.iter().any(|scope| scope.may_cover(key));
         let is_purged = |key: &str| {
             // What is lent and not here any more may have had any tag.
-            let held = self.store.get(self.slots.of(key), key);
+            let held = store.get(self.slots.of(key), key);
             scopes.iter().any(|scope| match &held {
                 Some(held) => scope.covers(key, held.tags()),
                 None => scope.may_cover(key),
@@ -235,15 +235,15 @@ impl Group {
 
     /// Removes the entries that are below a floor or purged.
     fn remove_hidden(&self) -> usize {
-        let mut removed = 0;
+        let (mut removed, store) = (0, Arc::clone(&self.shape().store));
         loop {
-            let slots = self.store.pick(&mut |entry| self.is_hidden(entry), WALK_LIMIT);
+            let slots = store.pick(&mut |entry| self.is_hidden(entry), WALK_LIMIT);
             for &slot in &slots {
                 let _section = self.critical.enter(slot);
-                removed += usize::from(self.store.remove_if(slot, &|it| self.is_hidden(it)));
+                removed += usize::from(store.remove_if(slot, &|it| self.is_hidden(it)));
             }
             if slots.len() < WALK_LIMIT {
-                self.store.run_pending();
+                store.run_pending();
                 return removed;
             }
         }

@@ -66,6 +66,7 @@ pub struct GroupStats {
 impl Group {
     /// The group's numbers.
     pub fn stats(&self) -> GroupStats {
+        let shape = self.shape();
         GroupStats {
             hits: self.counters.hits.get(),
             misses: self.counters.misses.get(),
@@ -75,10 +76,10 @@ impl Group {
             deletes: self.counters.deletes.get(),
             tokens: self.counters.tokens.get(),
             lost_tokens: self.counters.lost_tokens.get(),
-            evictions: self.store.evictions(),
-            entries: self.store.entries(),
-            used_bytes: self.store.weight(),
-            capacity_bytes: self.definition.capacity,
+            evictions: shape.store.evictions(),
+            entries: shape.store.entries(),
+            used_bytes: shape.store.weight(),
+            capacity_bytes: shape.definition.capacity,
         }
     }
 }

@@ -83,12 +83,13 @@ impl Group {
         let mut stripe = self.critical.enter(slot);
         let authority = owned()?;
         let now = self.clock.monotonic();
-        let there = self.store.get(slot, key);
+        let shape = self.shape();
+        let there = shape.store.get(slot, key);
         let stale = match there {
-            Some(entry) if !self.is_absent(&entry, now) => {
-                return Ok(Leased::Found(Found::Hit(self.hit(entry, most, now))));
+            Some(entry) if !self.is_absent(&shape, &entry, now) => {
+                return Ok(Leased::Found(Found::Hit(self.hit(&shape, entry, most, now))));
             }
-            Some(entry) if !self.is_over(&entry, now) => Some(entry),
+            Some(entry) if !self.is_over(&shape, &entry, now) => Some(entry),
             _ => None,
         };
         self.counters.misses.add();
@@ -104,21 +105,28 @@ impl Group {
             self.counters.tokens.add();
             return Ok(Leased::Token(token.number));
         }
-        let stale = stale.map(|entry| Stale::new(entry, now, &self.definition));
+        let stale = stale.map(|entry| Stale::new(entry, now, &shape.definition));
         Ok(match stale.filter(|stale| stale.now) {
             Some(Stale { item, .. }) => Leased::Found(Found::Stale(item)),
             None => Leased::Taken,
         })
     }
 
-    /// Whether this is the token of a key, and nothing has happened to the key since.
-    pub(super) fn is_current(&self, tokens: &Tokens, key: &str, number: u64, now: Duration) -> bool {
-        let token = tokens.by_key.get(key);
-        token.is_some_and(|token| {
-            token.number == number
-                && now < token.until
-                && !self.is_outdated_since(token.began, key)
-        })
+    /// Whether this is the token of a key, and nothing has happened to the key since. Who stands in has
+    /// given none.
+    pub(super) fn counts(
+        &self,
+        tokens: &Tokens,
+        key: &str,
+        number: u64,
+        authority: Authority,
+        now: Duration,
+    ) -> bool {
+        let token = tokens.by_key.get(key).filter(|token| token.number == number);
+        let is_live = |token: &Token| {
+            now < token.until && !self.is_outdated_since(token.began, key)
+        };
+        !authority.is_stand_in() && token.is_some_and(is_live)
     }
 
     /// Whether others may have changed the key since that tick.

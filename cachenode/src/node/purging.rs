@@ -31,7 +31,7 @@ fn walk(node: &NodeService) {
         node.metrics.entries_purged.inc_by(removed as u64);
         if removed > 0 {
             tracing::debug!(
-                node_id = %node.id, group = %group.definition().name, removed,
+                node_id = %node.id, group = %group.name(), removed,
                 "removed what was purged"
             );
         }
