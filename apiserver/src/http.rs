@@ -12,6 +12,7 @@ mod groups;
 mod hotkeys;
 mod nodes;
 mod probes;
+mod purge;
 mod ring;
 pub mod target;
 
@@ -117,6 +118,7 @@ fn router(worker: Arc<Worker>) -> Router {
         .route("/api/ring", get(ring::lookup))
         .route("/api/groups", get(groups::list))
         .route("/api/hotkeys", get(hotkeys::list))
+        .route("/admin/groups/{name}/purge", post(purge::run))
         .route("/health", get(probes::health))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))

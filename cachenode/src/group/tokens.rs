@@ -123,9 +123,8 @@ impl Group {
         now: Duration,
     ) -> bool {
         let token = tokens.by_key.get(key).filter(|token| token.number == number);
-        let is_live = |token: &Token| {
-            now < token.until && !self.is_outdated_since(token.began, key)
-        };
+        let is_live =
+            |token: &Token| now < token.until && !self.is_outdated_since(token.began, key);
         !authority.is_stand_in() && token.is_some_and(is_live)
     }
 

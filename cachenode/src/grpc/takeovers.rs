@@ -135,12 +135,7 @@ impl Takeovers {
         self.delay_by(node, |_| true, recall);
     }
 
-    fn delay_by(
-        &self,
-        node: &NodeService,
-        which: impl Fn(&Takeover) -> bool,
-        recall: &mut Recall,
-    ) {
+    fn delay_by(&self, node: &NodeService, which: impl Fn(&Takeover) -> bool, recall: &mut Recall) {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }

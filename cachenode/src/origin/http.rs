@@ -145,7 +145,12 @@ async fn loaded(mut answer: Response, max_value: usize) -> Result<Loaded, LoadEr
 fn with(answer: &Response, value: Bytes) -> Loaded {
     let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let content_type = text(header::CONTENT_TYPE).unwrap_or_default().to_owned();
-    Loaded { value, content_type, tags: tags(answer.headers()), ttl: freshness::of(answer.headers()) }
+    Loaded {
+        value,
+        content_type,
+        tags: tags(answer.headers()),
+        ttl: freshness::of(answer.headers()),
+    }
 }
 
 /// The tags that an answer has. Those that can't be are told as they are, so that the value is not
