@@ -65,6 +65,8 @@ pub struct Purged {
 struct Note {
     tick: u64,
     scope: Scope,
+    /// What was under way when it came has been ended. Until then it has to be seen.
+    is_fenced: bool,
     /// Set when its entries are gone: until when older copies are refused.
     carried_out: Option<Duration>,
 }
@@ -115,7 +117,10 @@ impl Purges {
         self.pending.store(true, Ordering::Release);
         let tick = hybrid.tick();
         let everything = scopes.contains(&Scope::Everything) || !notes.make_room(scopes.len());
-        let note = |scope: &Scope| Note { tick, scope: scope.clone(), carried_out: None };
+        let note = |scope: &Scope| {
+            let (scope, is_fenced, carried_out) = (scope.clone(), false, None);
+            Note { tick, scope, is_fenced, carried_out }
+        };
         if everything {
             // It stands for all before it, for copies as well.
             notes.list.clear();
@@ -158,11 +163,17 @@ impl Purges {
         tick < notes.copies_from || notes.list.iter().any(hides)
     }
 
-    /// The tick of the newest that has to be carried out.
+    /// What was under way when the purge of that tick was noted has been ended.
+    fn fenced(&self, tick: u64) {
+        let mut notes = self.notes.write().unwrap_or_else(PoisonError::into_inner);
+        notes.list.iter_mut().filter(|note| note.tick == tick).for_each(|it| it.is_fenced = true);
+    }
+
+    /// The tick of the newest that has to be carried out, of those before which all are ready for it.
     fn newest_pending(&self) -> Option<u64> {
         let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
-        let newest = notes.list.last().filter(|note| note.carried_out.is_none());
-        newest.map(|note| note.tick)
+        let ready = notes.list.iter().take_while(|note| note.is_fenced);
+        ready.filter(|note| note.carried_out.is_none()).last().map(|note| note.tick)
     }
 
     /// The entries of all up to that one are gone.
@@ -193,6 +204,7 @@ impl Group {
         }
         let whole = [Scope::Everything];
         let recall = self.fence_purged(if everything { &whole } else { scopes });
+        self.purges.fenced(tick);
         (Purged { everything, entries: self.shape().store.entries() }, recall)
     }
 

@@ -41,7 +41,7 @@ struct Flags {
     value: usize,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match measure(&Flags::parse()).await {
         Ok(true) => ExitCode::SUCCESS,
