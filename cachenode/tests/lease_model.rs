@@ -241,7 +241,9 @@ impl Bench {
                 self.end(|other| other == key);
             }
             Step::Purge(purge) => self.purge(purge),
-            Step::CarryOut => drop(self.group.carry_out_purges()),
+            Step::CarryOut => {
+                self.group.carry_out_purges();
+            }
             Step::Lose => {
                 assert!(self.group.ring_changed(|_| false));
                 self.group.give_up();
