@@ -17,8 +17,8 @@ test: tools ## fetch what the tests need and run them all (short forms)
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 
-tools: toolchain ## make etcd, etcdctl and wrk callable in target/tools/bin, without root
-	tools/fetch-debian etcd etcdctl wrk
+tools: toolchain ## make etcd, wrk, redis, PostgreSQL callable in target/tools/bin, without root
+	tools/fetch-debian etcd etcdctl wrk redis-server postgres initdb
 
 build: toolchain ## the release binaries
 	$(CARGO) build --release --workspace --bins
