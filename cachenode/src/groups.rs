@@ -85,7 +85,7 @@ mod tests {
         let users = Definition::new(GroupName::new("users").unwrap());
         let groups = Groups::new([users], &clock, &hybrid).unwrap();
         assert_eq!(groups.iter().count(), 2);
-        assert_eq!(groups.get("users").unwrap().definition().name.as_str(), "users");
+        assert_eq!(groups.get("users").unwrap().name().as_str(), "users");
         assert!(groups.get("nobody").is_none());
         assert!(groups.get(DEFAULT_GROUP).is_some());
 
@@ -94,7 +94,7 @@ mod tests {
             ..Definition::new(GroupName::new(DEFAULT_GROUP).unwrap())
         };
         let groups = Groups::new([small.clone()], &clock, &hybrid).unwrap();
-        assert_eq!(groups.get(DEFAULT_GROUP).unwrap().definition(), &small);
+        assert_eq!(groups.get(DEFAULT_GROUP).unwrap().definition(), small.into());
         groups.maintain();
     }
 }

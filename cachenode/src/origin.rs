@@ -18,6 +18,7 @@ use common::{
     config::{LOAD_TIMEOUT, MAX_LOADS},
     error::{Code, Error},
 };
+use tokio::sync::Semaphore;
 
 use self::fixed::Fixed;
 
@@ -159,16 +160,29 @@ impl OriginDefinition {
     pub(crate) fn supply(&self) -> Supply {
         match self {
             Self::None => Supply::None,
-            Self::Static(values) => Supply::Fixed(Fixed::new(values)),
-            Self::Asked(asked) => Supply::Asked(asked.clone()),
+            Self::Static(values) => Supply::Fixed(Arc::new(Fixed::new(values))),
+            Self::Asked(asked) => Supply::Asked(Arc::new(Source::new(asked))),
         }
     }
 }
 
 /// The origin of a group, at work.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Supply {
     None,
-    Fixed(Fixed),
-    Asked(Asked),
+    Fixed(Arc<Fixed>),
+    Asked(Arc<Source>),
+}
+
+/// An origin that is asked, and the loads that have their turn.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) asked: Asked,
+    pub(crate) turns: Semaphore,
+}
+
+impl Source {
+    fn new(asked: &Asked) -> Self {
+        Self { turns: Semaphore::new(asked.max_loads), asked: asked.clone() }
+    }
 }

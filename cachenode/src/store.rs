@@ -10,7 +10,7 @@ mod lru;
 mod moka;
 mod stored;
 
-use std::hash::BuildHasher;
+use std::{hash::BuildHasher, sync::Arc};
 
 use foldhash::{SharedSeed, quality::SeedableRandomState};
 
@@ -48,10 +48,10 @@ impl Eviction {
     }
 
     /// An empty store of so many bytes.
-    pub(crate) fn store(self, capacity: u64) -> Box<dyn Store> {
+    pub(crate) fn store(self, capacity: u64) -> Arc<dyn Store> {
         match self {
-            Self::Lru => Box::new(LruStore::new(capacity)),
-            Self::TinyLfu => Box::new(MokaStore::new(capacity)),
+            Self::Lru => Arc::new(LruStore::new(capacity)),
+            Self::TinyLfu => Arc::new(MokaStore::new(capacity)),
         }
     }
 }

@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Authority, Definition, Item, generations::Generations};
-use crate::store::Stored;
+use crate::{origin::Source, store::Stored};
 
 /// What is remembered of a stripe's keys that an origin did not have, at most. 16,384 a group.
 const KNOWN_PER_STRIPE: usize = 64;
@@ -133,6 +133,8 @@ impl Waiting {
 pub struct Ticket {
     pub(super) slot: u64,
     pub(super) key: Box<str>,
+    /// Whom to ask, also if the group has got another origin meanwhile.
+    pub(super) source: Arc<Source>,
     pub(super) flight: Arc<Flight>,
     /// Its room among the loads of the group.
     _room: OwnedSemaphorePermit,
@@ -142,10 +144,11 @@ impl Ticket {
     pub(super) fn new(
         slot: u64,
         key: &str,
+        source: Arc<Source>,
         flight: Arc<Flight>,
         room: OwnedSemaphorePermit,
     ) -> Self {
-        Self { slot, key: key.into(), flight, _room: room }
+        Self { slot, key: key.into(), source, flight, _room: room }
     }
 
     /// Whose load it is.

@@ -126,8 +126,9 @@ impl Group {
     pub fn drop_everything(&self) -> u64 {
         self.floors.tick.fetch_max(self.hybrid.tick(), Ordering::AcqRel);
         self.floors_were_raised();
-        self.store.run_pending();
-        self.store.entries()
+        let shape = self.shape();
+        shape.store.run_pending();
+        shape.store.entries()
     }
 
     /// Drops everything that was stored while standing in for others.
@@ -165,10 +166,11 @@ impl Group {
     pub fn give_up(&self) -> usize {
         let mut removed = 0;
         while let Some(change) = self.floors.with_changes(|changes| changes.first().cloned()) {
-            let slots = self.store.pick(&mut |entry| change.hides_entry(entry), usize::MAX);
+            let hidden = &mut |entry: &Stored| change.hides_entry(entry);
+            let slots = self.shape().store.pick(hidden, usize::MAX);
             let remove = |slot: &&u64| {
                 let _section = self.critical.enter(**slot);
-                self.store.remove_if(**slot, &|entry| change.hides_entry(entry))
+                self.shape().store.remove_if(**slot, &|entry| change.hides_entry(entry))
             };
             removed += slots.iter().filter(remove).count();
             self.floors.edit_changes(|changes| changes.retain(|it| !Arc::ptr_eq(it, &change)));

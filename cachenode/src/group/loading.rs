@@ -5,20 +5,22 @@
 //! again: only a load that nobody fenced, by a node that may still change the key, is stored. Its
 //! waiters get what it brought in any case.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use common::error::{Code, Error};
 use futures_util::FutureExt;
 use tokio::time::timeout;
 
 use super::{
-    Authority, Found, Group, Item,
+    Authority, Found, Group,
+    arrival::Arrival,
     critical::Stripe,
     flights::{Flight, Outcome, Stale, Ticket, Waiting},
+    shape::Shape,
 };
 use crate::{
-    origin::{Asked, LoadError, Loaded, Supply},
-    store::{NewEntry, Stored},
+    origin::{LoadError, Loaded, Source},
+    store::Stored,
 };
 
 /// Loads of a group that are under way or wait for their turn, at most.
@@ -29,17 +31,25 @@ pub const ERROR_LIFE: Duration = Duration::from_millis(200);
 /// What an origin said, or why it said nothing.
 type Answer = Result<Option<Loaded>, LoadError>;
 
+/// A key that was not there, and by what right it may be loaded.
+pub(super) struct Missed<'a> {
+    pub(super) slot: u64,
+    pub(super) key: &'a str,
+    pub(super) authority: Authority,
+    pub(super) now: Duration,
+    /// What there is of it, past its time.
+    pub(super) stale: Option<Stale>,
+}
+
 impl Group {
     /// A miss of a group whose origin is asked, in the key's critical section.
     pub(super) fn wait_for_load(
         &self,
         stripe: &mut Stripe,
-        slot: u64,
-        key: &str,
-        authority: Authority,
-        now: Duration,
-        stale: Option<Stale>,
+        source: &Arc<Source>,
+        missed: Missed<'_>,
     ) -> Found {
+        let Missed { slot, key, authority, now, stale } = missed;
         let failed = |error, stale: Option<Stale>| match stale.filter(|stale| stale.on_error) {
             Some(stale) => Found::Stale(stale.item),
             None => Found::Failed(error),
@@ -60,31 +70,21 @@ impl Group {
         };
         let flight = Flight::new(self.hybrid.tick(), authority);
         stripe.flights.begin(key, flight.clone());
-        Found::Waiting(Waiting::first(Ticket::new(slot, key, flight, room)).or(stale))
+        let ticket = Ticket::new(slot, key, Arc::clone(source), flight, room);
+        Found::Waiting(Waiting::first(ticket).or(stale))
     }
 
     /// Runs a load to its end. `owned` is asked in the key's critical section whether this node may
     /// still store what was loaded; it must not wait, nor call the group.
     pub async fn load(&self, ticket: Ticket, owned: impl FnOnce() -> Option<Authority>) {
-        let Supply::Asked(asked) = &self.supply else { return };
-        let answer = self.ask(asked, ticket.key()).await;
+        let answer = ask(&ticket.source, ticket.key()).await;
         self.settle(ticket, answer, owned);
-    }
-
-    async fn ask(&self, asked: &Asked, key: &str) -> Answer {
-        let asking = async {
-            // Never closed.
-            let _turn = self.loads.acquire().await;
-            // The call itself may panic, not only its future.
-            let load = AssertUnwindSafe(async { asked.origin.load(key.to_owned()).await });
-            load.catch_unwind().await.unwrap_or(Err(LoadError::Panicked))
-        };
-        timeout(asked.timeout, asking).await.unwrap_or(Err(LoadError::TimedOut))
     }
 
     /// The load is over.
     fn settle(&self, ticket: Ticket, answer: Answer, owned: impl FnOnce() -> Option<Authority>) {
         let mut stripe = self.critical.enter(ticket.slot);
+        let shape = self.shape();
         self.follow_floors();
         let counts = stripe.flights.end(&ticket) && !self.is_outdated(&ticket.flight, &ticket.key);
         let authority = owned().filter(|_| counts);
@@ -92,13 +92,13 @@ impl Group {
         let outcome = match answer {
             Ok(Some(loaded)) => {
                 self.counters.loads.add();
-                self.loaded(&mut stripe, &ticket, &loaded, authority, now)
+                self.loaded(&mut stripe, &shape, &ticket, &loaded, authority, now)
             }
             Ok(None) => {
                 if authority.is_some() {
                     // What there is, is stale: nobody has written it since the load began.
-                    self.store.remove_if(ticket.slot, &|held| held.is_of(&ticket.key));
-                    let until = now + self.definition.negative_ttl;
+                    shape.store.remove_if(ticket.slot, &|held| held.is_of(&ticket.key));
+                    let until = now + shape.definition.negative_ttl;
                     stripe.flights.learn(ticket.key.clone(), None, until);
                 }
                 Outcome::Absent
@@ -121,40 +121,42 @@ impl Group {
     fn loaded(
         &self,
         stripe: &mut Stripe,
+        shape: &Shape,
         ticket: &Ticket,
         loaded: &Loaded,
         authority: Option<Authority>,
         now: Duration,
     ) -> Outcome {
-        let Ticket { slot, key, flight, .. } = ticket;
-        let Loaded { value, content_type, ttl } = loaded;
-        let is_kept = ttl.is_none_or(|ttl| !ttl.is_zero());
-        let before = self.store.get(*slot, key);
-        let right = authority.unwrap_or(flight.authority);
-        let version = self.next_version(stripe, *slot, right, before.as_ref(), now);
-        let entry = NewEntry {
-            key,
-            content_type,
-            value,
-            version,
-            stored: now,
-            expires: if is_kept { self.expires(*ttl, right, now) } else { Some(now) },
-            is_stand_in: right.is_stand_in(),
+        let before = shape.store.get(ticket.slot, &ticket.key);
+        let arrival = Arrival {
+            slot: ticket.slot,
+            key: &ticket.key,
+            content_type: &loaded.content_type,
+            value: &loaded.value,
+            ttl: loaded.ttl,
+            known: before.as_ref().map(Stored::version),
+            replaces: before.is_some(),
+            authority: authority.unwrap_or(ticket.flight.authority),
+            may_stay: authority.is_some(),
             now,
         };
-        let check = self.check(&entry);
-        let entry = Stored::new(&entry);
-        // The operator chose the origin's values: one that is too large to keep is still answered.
-        if is_kept && check.is_ok() && authority.is_some() {
-            self.keep(*slot, &entry, before.is_some());
-            // A read waits for nobody; the next write waits for these too.
-            stripe.loans.call_back(self, key, version, now);
-        }
-        Outcome::Loaded(Item::new(entry, now))
+        Outcome::Loaded(self.arrived(stripe, shape, &arrival))
     }
 
     /// Whether others may have written the key since the load began.
     fn is_outdated(&self, flight: &Flight, key: &str) -> bool {
         self.floors.hides_since(flight.began, flight.authority.is_stand_in(), || key)
     }
+}
+
+async fn ask(source: &Source, key: &str) -> Answer {
+    let Source { asked, turns } = source;
+    let asking = async {
+        // Never closed.
+        let _turn = turns.acquire().await;
+        // The call itself may panic, not only its future.
+        let load = AssertUnwindSafe(async { asked.origin.load(key.to_owned()).await });
+        load.catch_unwind().await.unwrap_or(Err(LoadError::Panicked))
+    };
+    timeout(asked.timeout, asking).await.unwrap_or(Err(LoadError::TimedOut))
 }

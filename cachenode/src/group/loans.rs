@@ -76,7 +76,7 @@ impl Loans {
         for loan in loans.iter_mut().filter(|loan| loan.recalled.is_none()) {
             let recalled = Recalled::new(loan.until);
             loan.recalled = Some(Arc::clone(&recalled));
-            let (group, key) = (group.definition.name.clone(), key.into());
+            let (group, key) = (group.name.clone(), key.into());
             loan.holder.tell(Invalidation { group, key, version, recalled });
             self.metrics.called_back();
         }
@@ -122,10 +122,9 @@ pub struct LentKey {
 }
 
 impl Group {
-    /// Whether its values are lent at all. Not where entries live by being read: who reads a lent
-    /// value does not tell.
+    /// Whether its values are lent ([`Definition::lends`](super::Definition::lends)).
     pub fn lends(&self) -> bool {
-        self.definition.near && self.definition.idle.is_zero()
+        self.shape().definition.lends()
     }
 
     /// Reads a key's value and lends it, for `asked` or for [`LEASE`] if that is shorter; the time is
@@ -149,22 +148,23 @@ impl Group {
         let mut stripe = self.critical.enter(slot);
         self.follow_floors();
         let authority = owned()?;
+        let shape = self.shape();
         let now = self.clock.monotonic();
-        let Some(entry) = self.store.get(slot, key) else { return Ok(None) };
+        let Some(entry) = shape.store.get(slot, key) else { return Ok(None) };
         let is_ours = !authority.is_stand_in() && !entry.is_stand_in();
-        if !is_ours || self.is_absent(&entry, now) || entry.value_len() > most {
+        if !is_ours || self.is_absent(&shape, &entry, now) || entry.value_len() > most {
             return Ok(None);
         }
         let loan = asked.min(LEASE);
         let is_lent = stripe.loans.lend(key, holder, now + loan, now);
-        Ok(is_lent.then(|| (self.hit(entry, most, now), loan)))
+        Ok(is_lent.then(|| (self.hit(&shape, entry, most, now), loan)))
     }
 
     /// What a write of a key has to wait for, once it was applied: everybody who may still believe an
     /// older value, also because of a write before it that is not acknowledged yet.
     pub fn recall(&self, key: &str) -> Recall {
         // What the caller's write has called back was counted before it.
-        if !self.lends() || !self.critical.has_lent() {
+        if !self.critical.has_lent() || !self.shape().may_have_lent {
             return Recall::default();
         }
         let stripe = self.critical.enter(self.slots.of(key));

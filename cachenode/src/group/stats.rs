@@ -60,6 +60,7 @@ pub struct GroupStats {
 impl Group {
     /// The group's numbers.
     pub fn stats(&self) -> GroupStats {
+        let shape = self.shape();
         GroupStats {
             hits: self.counters.hits.get(),
             misses: self.counters.misses.get(),
@@ -67,10 +68,10 @@ impl Group {
             failed_loads: self.counters.failed_loads.get(),
             sets: self.counters.sets.get(),
             deletes: self.counters.deletes.get(),
-            evictions: self.store.evictions(),
-            entries: self.store.entries(),
-            used_bytes: self.store.weight(),
-            capacity_bytes: self.definition.capacity,
+            evictions: shape.store.evictions(),
+            entries: shape.store.entries(),
+            used_bytes: shape.store.weight(),
+            capacity_bytes: shape.definition.capacity,
         }
     }
 }

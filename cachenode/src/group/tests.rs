@@ -2,6 +2,7 @@
 //! `tests/group_threads.rs`.
 
 mod copies;
+mod defined;
 mod given_up;
 mod loading;
 mod upkeep;
@@ -15,6 +16,7 @@ use common::{
 use uuid::Uuid;
 
 use super::*;
+use crate::{origin::OriginDefinition, store::Eviction};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -52,6 +54,12 @@ fn op(seq: u64) -> Option<OpId> {
 }
 
 impl Bench {
+    fn redefine(&self, change: impl FnOnce(&mut Definition)) {
+        let mut definition = Definition::clone(&self.group.definition());
+        change(&mut definition);
+        self.group.define(definition);
+    }
+
     fn get(&self, key: &str) -> Found {
         let right = || Ok::<_, Infallible>(Authority::owner(1));
         self.group.get(key, self.clock.monotonic(), right).unwrap()

@@ -7,7 +7,6 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::Group;
-use crate::store::Stored;
 
 /// How long a group is left alone after a sweep that found everything.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -25,7 +24,7 @@ impl Group {
         if self.sweep_is_due(now) {
             self.sweep(now);
         }
-        self.store.run_pending();
+        self.shape().store.run_pending();
     }
 
     /// Notes when an entry is going to expire.
@@ -37,15 +36,9 @@ impl Group {
         }
     }
 
-    /// When an entry is of no use any more unless it is written again, in milliseconds.
-    pub(super) fn over_at(&self, entry: &Stored) -> Option<u64> {
-        let stale_ms = self.stale_life(entry).as_millis() as u64;
-        entry.expires_at(Duration::ZERO).map(|at_ms| at_ms.saturating_add(stale_ms))
-    }
-
     fn sweep_is_due(&self, now: Duration) -> bool {
         let now_ms = now.as_millis() as u64;
-        let may_have_expired = !self.definition.idle.is_zero()
+        let may_have_expired = !self.shape().definition.idle.is_zero()
             || now_ms >= self.first_expiry_ms.load(Ordering::Acquire);
         may_have_expired && now_ms >= self.next_sweep_ms.load(Ordering::Acquire)
     }
@@ -54,11 +47,12 @@ impl Group {
         // Forgotten before the walk, so that an entry which comes in meanwhile is noted.
         self.first_expiry_ms.store(u64::MAX, Ordering::Release);
         let mut first = None;
-        let expired = self.store.pick(
+        let shape = self.shape();
+        let expired = shape.store.pick(
             &mut |entry| {
-                let is_over = self.is_over(entry, now);
+                let is_over = self.is_over(&shape, entry, now);
                 if !is_over {
-                    first = [first, self.over_at(entry)].into_iter().flatten().min();
+                    first = [first, shape.over_at(entry)].into_iter().flatten().min();
                 }
                 is_over
             },
@@ -66,7 +60,8 @@ impl Group {
         );
         for &slot in &expired {
             let _section = self.critical.enter(slot);
-            self.store.remove_if(slot, &|entry| self.is_over(entry, now));
+            let shape = self.shape();
+            shape.store.remove_if(slot, &|entry| self.is_over(&shape, entry, now));
         }
         if expired.len() < SWEEP_LIMIT {
             self.expect_expiry(first);

@@ -11,7 +11,7 @@ use common::{
     key::Key,
 };
 
-use super::{Applied, Authority, Group, OpId, applied::Answer, critical::Stripe};
+use super::{Applied, Authority, Group, OpId, applied::Answer, critical::Stripe, shape::Shape};
 use crate::store::{NewEntry, Stored};
 
 /// Longest content type, in bytes.
@@ -103,23 +103,17 @@ impl Group {
     ) -> Result<Applied, E> {
         let Write { key, value, content_type, ttl, ref condition, op } = *write;
         let mut entry = NewEntry { key, content_type, value, ..NewEntry::default() };
-        self.check(&entry)?;
+        self.shape().check(&entry)?;
         self.change(key, condition, op, owned, |change, stripe| {
-            let now = change.now;
-            entry.version = self.next_version(
-                stripe,
-                change.slot,
-                change.authority,
-                change.before.as_ref(),
-                now,
-            );
-            entry.expires = self.expires(ttl, change.authority, now);
-            entry.is_stand_in = change.authority.is_stand_in();
+            let Change { slot, shape, authority, now, known, there } = change;
+            entry.version = self.next_version(stripe, slot, authority, known, now);
+            entry.expires = shape.expires(ttl, authority, now);
+            entry.is_stand_in = authority.is_stand_in();
             (entry.stored, entry.now) = (now, now);
-            self.keep(change.slot, &Stored::new(&entry), change.before.is_some());
+            self.keep(shape, slot, &Stored::new(&entry), known.is_some());
             stripe.changed(self, key, entry.version, now);
             self.counters.sets.add();
-            Answer::Applied(Applied { version: entry.version, created: change.there.is_none() })
+            Answer::Applied(Applied { version: entry.version, created: there.is_none() })
         })
     }
 
@@ -136,10 +130,10 @@ impl Group {
     ) -> Result<Applied, E> {
         let Delete { key, ref condition, op } = *delete;
         self.change(key, condition, op, owned, |change, stripe| {
-            let Change { slot, authority, now, ref before, there } = change;
-            let version = self.next_version(stripe, slot, authority, before.as_ref(), now);
+            let Change { slot, shape, authority, now, known, there } = change;
+            let version = self.next_version(stripe, slot, authority, known, now);
             stripe.tombstones.bury(slot, version, now);
-            self.store.remove_if(slot, &|entry| entry.is_of(key));
+            shape.store.remove_if(slot, &|entry| entry.is_of(key));
             // Also if there is nothing: it may have been lent and then evicted.
             stripe.changed(self, key, version, now);
             if there.is_none() {
@@ -157,6 +151,7 @@ impl Group {
         self.hybrid.observe(version.clock);
         let slot = self.slots.of(key);
         let mut stripe = self.critical.enter(slot);
+        let shape = self.shape();
         let now = self.clock.monotonic();
         let entry = NewEntry {
             key,
@@ -169,12 +164,12 @@ impl Group {
             ..NewEntry::default()
         };
         // An expired entry counts as long as it is there: it is still the newest that is known.
-        let before = self.store.get(slot, key);
+        let before = shape.store.get(slot, key);
         let known = before.as_ref().map(Stored::version).max(stripe.tombstones.newest(slot, now));
-        if known >= Some(version) || self.check(&entry).is_err() {
+        if known >= Some(version) || shape.check(&entry).is_err() {
             return false;
         }
-        self.keep(slot, &Stored::new(&entry), before.is_some());
+        self.keep(&shape, slot, &Stored::new(&entry), before.is_some());
         stripe.changed(self, key, version, now);
         true
     }
@@ -185,13 +180,13 @@ impl Group {
     pub fn forget(&self, key: &str, as_of: u64) -> bool {
         let slot = self.slots.of(key);
         let mut stripe = self.critical.enter(slot);
+        let shape = self.shape();
         let now = self.clock.monotonic();
-        let before = self.store.get(slot, key);
-        let authority = Authority::owner(as_of);
-        let version = self.next_version(&stripe, slot, authority, before.as_ref(), now);
+        let known = shape.store.get(slot, key).as_ref().map(Stored::version);
+        let version = self.next_version(&stripe, slot, Authority::owner(as_of), known, now);
         stripe.tombstones.bury(slot, version, now);
         stripe.changed(self, key, version, now);
-        self.store.remove_if(slot, &|entry| entry.is_of(key))
+        shape.store.remove_if(slot, &|entry| entry.is_of(key))
     }
 
     /// Removes what was stored under a key while standing in for its owner.
@@ -199,7 +194,7 @@ impl Group {
         let slot = self.slots.of(key);
         let mut stripe = self.critical.enter(slot);
         stripe.flights.fence(key);
-        self.store.remove_if(slot, &|entry| entry.is_stand_in() && entry.is_of(key));
+        self.shape().store.remove_if(slot, &|entry| entry.is_stand_in() && entry.is_of(key));
     }
 
     /// The frame of a change: what comes before and after it in the critical section.
@@ -209,7 +204,7 @@ impl Group {
         condition: &Condition,
         op: Option<OpId>,
         owned: impl FnOnce() -> Result<Authority, E>,
-        apply: impl FnOnce(Change, &mut Stripe) -> Answer,
+        apply: impl FnOnce(Change<'_>, &mut Stripe) -> Answer,
     ) -> Result<Applied, E> {
         let slot = self.slots.of(key);
         let mut stripe = self.critical.enter(slot);
@@ -219,11 +214,14 @@ impl Group {
             Some(answer) => answer,
             None => {
                 let authority = owned()?;
-                let before = self.store.get(slot, key);
-                let live = before.as_ref().filter(|entry| !self.is_absent(entry, now));
+                let shape = self.shape();
+                let before = shape.store.get(slot, key);
+                let live = before.as_ref().filter(|entry| !self.is_absent(&shape, entry, now));
                 let there = live.map(Stored::version);
+                let known = before.as_ref().map(Stored::version);
                 let answer = if condition.holds(there) {
-                    apply(Change { slot, authority, now, before, there }, &mut stripe)
+                    let change = Change { slot, shape: &shape, authority, now, known, there };
+                    apply(change, &mut stripe)
                 } else {
                     Answer::PreconditionFailed
                 };
@@ -234,7 +232,9 @@ impl Group {
         drop(stripe);
         Result::from(answer).map_err(E::from)
     }
+}
 
+impl Shape {
     /// Whether an entry is one that this group can keep.
     pub(super) fn check(&self, entry: &NewEntry<'_>) -> Result<(), Error> {
         Key::check(entry.key)?;
@@ -267,12 +267,13 @@ impl Group {
 }
 
 /// A change that is about to be applied.
-struct Change {
+struct Change<'a> {
     slot: u64,
+    shape: &'a Shape,
     authority: Authority,
     now: Duration,
-    /// What the slot holds of the key, expired or not.
-    before: Option<Stored>,
+    /// The version of what the slot holds of the key, expired or not.
+    known: Option<Version>,
     /// The version of what is there, as anyone may see it.
     there: Option<Version>,
 }

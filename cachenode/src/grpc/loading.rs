@@ -72,7 +72,7 @@ fn run(node: &Arc<NodeService>, request: &v1::Request, waiting: &mut Waiting) {
     let (node, group) = (Arc::clone(node), Arc::clone(group));
     tokio::spawn(async move {
         let (key, began) = (ticket.key().to_owned(), ticket.authority());
-        let name = group.definition().name.clone();
+        let name = group.name().clone();
         group.load(ticket, || authority_to_store(&node, name.as_str(), &key, began)).await;
     });
 }

@@ -60,7 +60,7 @@ impl NodeService {
         // nobody here has seen.
         let missed_one = before.digest == now.digest;
         for group in self.groups.iter() {
-            let (name, own) = (group.definition().name.clone(), self.id.clone());
+            let (name, own) = (group.name().clone(), self.id.clone());
             let ring = Arc::clone(topology);
             let is_ours = move |key: &str| {
                 let owner = ring.owner(name.as_str(), key).map(|(owner, _)| owner);

@@ -131,7 +131,7 @@ pub(super) fn loans(node: &NodeService, request: v1::LoansRequest) -> v1::LoansR
         wanted => wanted.min(MAX_LENT_KEYS),
     };
     let of = |group: &Arc<Group>| {
-        let name = group.definition().name.to_string();
+        let name = group.name().to_string();
         let lent = group.lent_keys(limit).into_iter();
         lent.map(move |LentKey { key, holders }| v1::LentKey {
             group: name.clone(),

@@ -48,7 +48,7 @@ fn walk(node: &NodeService) {
         let removed = group.give_up();
         if removed > 0 {
             tracing::info!(
-                node_id = %node.id, group = %group.definition().name, removed,
+                node_id = %node.id, group = %group.name(), removed,
                 "gave up entries whose keys belong to other nodes now"
             );
         }

@@ -251,7 +251,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// A store of so many bytes beside a map that nothing is evicted from.
 struct Beside {
     eviction: Eviction,
-    store: Box<dyn Store>,
+    store: Arc<dyn Store>,
     model: HashMap<u64, (u8, usize)>,
     made: u64,
     removed: u64,

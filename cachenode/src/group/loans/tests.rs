@@ -144,7 +144,7 @@ fn a_deletion_calls_back_what_is_not_stored_any_more() {
     bench.set("k", "old");
     bench.lend("k", &holder);
     let slot = bench.group.slots.of("k");
-    assert!(bench.group.store.remove_if(slot, &|_| true), "as if evicted");
+    assert!(bench.group.shape().store.remove_if(slot, &|_| true), "as if evicted");
     let delete = Delete { key: "k", ..Delete::default() };
     let deleted = bench.group.delete(&delete, || Ok::<_, Error>(Authority::owner(1)));
     assert!(deleted.is_err() && bench.waits("k"), "not found, but held");

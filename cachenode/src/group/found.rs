@@ -1,0 +1,52 @@
+//! What a read finds.
+
+use std::time::Duration;
+
+use common::error::Error;
+
+use super::Waiting;
+use crate::store::Stored;
+
+/// What a read found.
+#[derive(Debug)]
+pub enum Found {
+    /// An entry that was there.
+    Hit(Item),
+    /// An entry that the origin had.
+    Loaded(Item),
+    /// Nothing, here or at the origin.
+    Absent,
+    /// An entry whose time is over; the origin has just failed.
+    Stale(Item),
+    /// Nothing here, or what is [stale](Waiting::stale); the origin is being asked.
+    Waiting(Waiting),
+    /// Nothing here, and the origin can't be asked or has just failed.
+    Failed(Error),
+}
+
+impl Found {
+    /// What there is, wherever it came from.
+    pub fn item(self) -> Option<Item> {
+        match self {
+            Self::Hit(item) | Self::Loaded(item) | Self::Stale(item) => Some(item),
+            Self::Absent | Self::Waiting(_) | Self::Failed(_) => None,
+        }
+    }
+}
+
+/// An entry as it was at one moment.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Value, content type and version.
+    pub entry: Stored,
+    /// Time since it was stored.
+    pub age: Duration,
+    /// Time until it expires; `None`: it never does.
+    pub ttl_left: Option<Duration>,
+}
+
+impl Item {
+    pub(super) fn new(entry: Stored, now: Duration) -> Self {
+        Self { age: entry.age(now), ttl_left: entry.ttl_left(now), entry }
+    }
+}
