@@ -23,6 +23,7 @@ pub mod proxy;
 pub mod recorder;
 pub mod redis;
 pub mod report;
+pub mod slowdb;
 pub mod soak;
 pub mod timers;
 pub mod tools;

@@ -36,8 +36,8 @@ trait Database: Send + Sync + 'static {
         key: String,
     ) -> impl Future<Output = Result<Option<Loaded>, Trouble>> + Send;
 
-    /// Whether a database says that this can't be a key, as of a text where it wants a number.
-    fn is_no_key(code: &str) -> bool;
+    /// What an error of the database says of the load, unless it is a failure like others.
+    fn meaning(code: &str) -> Option<LoadError>;
 }
 
 /// Why a database gave no value.
@@ -71,11 +71,11 @@ impl Trouble {
     fn told<D: Database>(&self) -> LoadError {
         tracing::debug!(error = ?self, "an origin failed");
         match self {
-            Self::Sql(sqlx::Error::Database(error)) => match error.code() {
-                Some(code) if D::is_no_key(&code) => LoadError::Refused,
-                Some(code) => LoadError::Failed(format!("the database answered error {code}")),
-                None => LoadError::failed("the database answered an error"),
-            },
+            Self::Sql(sqlx::Error::Database(error)) => {
+                let code = error.code().unwrap_or_default();
+                let text = || LoadError::Failed(format!("the database answered error {code}"));
+                D::meaning(&code).unwrap_or_else(text)
+            }
             Self::Sql(sqlx::Error::Io(error)) => {
                 LoadError::Failed(format!("the database can't be reached: {error}"))
             }

@@ -9,6 +9,7 @@ use super::Origin;
 /// # Errors
 /// Always: how to build a node that has it.
 pub(crate) fn origin(_: &SqlSettings, _: u64) -> Result<Arc<dyn Origin>, String> {
-    let text = "origin.kind: this cachenode was built without \"sql\": build it with `--features sql`";
+    let text =
+        "origin.kind: this cachenode was built without \"sql\": build it with `--features sql`";
     Err(text.to_owned())
 }

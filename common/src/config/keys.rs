@@ -229,6 +229,8 @@ pub(super) static GROUP_KEYS: &[Key] = &[
         "For so long after its time a value is answered if the origin fails, or is later than the \
          request may take."),
     unset("origin", Kind::Origin, "none, a miss is a miss",
-        "Where missing values come from: `{ kind = \"static\", values = { Tom = \"630\" } }` or \
-         `{ kind = \"http\", url = \"http://127.0.0.1:9000/users/{key}\" }`."),
+        "Where missing values come from: `{ kind = \"static\", values = { Tom = \"630\" } }`, \
+         `{ kind = \"http\", url = \"http://127.0.0.1:9000/users/{key}\" }`, \
+         `{ kind = \"opendal\", scheme = \"fs\", path = \"{key}\", options = { root = \"/srv/users\" } }` or \
+         `{ kind = \"sql\", url = \"sqlite:///srv/users.db\", query = \"SELECT value FROM users WHERE key = $1\" }`."),
 ];

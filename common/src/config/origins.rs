@@ -93,9 +93,7 @@ pub(super) fn read(
     match kind.as_ref().and_then(Value::as_str) {
         Some("static") => fixed(table, &key, &mut complain),
         Some("http") => http(table, &key, &mut complain).map(OriginSettings::Http),
-        Some("opendal") => {
-            opendal::read(table, &key, &mut complain).map(OriginSettings::Opendal)
-        }
+        Some("opendal") => opendal::read(table, &key, &mut complain).map(OriginSettings::Opendal),
         Some("sql") => sql::read(table, &key, &mut complain).map(OriginSettings::Sql),
         named => {
             complain(format!("{key}.kind"), kind.as_ref(), not_built_in(named));

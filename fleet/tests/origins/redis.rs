@@ -38,7 +38,8 @@ async fn gets(redis: &Redis) -> usize {
 async fn a_redis_is_read() {
     let redis = Redis::start(PASSWORD).await.unwrap();
     let large = "x".repeat(1025);
-    for (key, value) in [("Tom", "630"), ("empty", ""), ("a/b", "1"), ("new", "2"), ("large", &large)]
+    for (key, value) in
+        [("Tom", "630"), ("empty", ""), ("a/b", "1"), ("new", "2"), ("large", &large)]
     {
         let said = redis.say(PASSWORD, &["SET", &format!("user:{key}"), value]).await.unwrap();
         assert_eq!(said, "+OK");

@@ -70,7 +70,8 @@ async fn a_postgresql_is_asked() {
     postgres.execute("INSERT INTO users VALUES ('large', repeat('x', 1025))").await.unwrap();
     let url = postgres.url_with("${DB_PASSWORD}");
     let slow = "SELECT value FROM users, pg_sleep(60) WHERE key = $1";
-    let writes = "WITH w AS (INSERT INTO users VALUES ($1, 'w') RETURNING value) SELECT value FROM w";
+    let writes =
+        "WITH w AS (INSERT INTO users VALUES ($1, 'w') RETURNING value) SELECT value FROM w";
     let cluster = cluster(&[
         group("users", &url, VALUE, ""),
         group("wide", &url, "SELECT key, value FROM users WHERE key = $1", ""),

@@ -158,6 +158,7 @@ fn headers_name_variables() {
     let settings = BTreeMap::from([("X-A".to_owned(), "${TOKEN}".to_owned())]);
     let headers = headers(&settings, filled).unwrap();
     assert!(headers["x-a"] == "secret" && headers["x-a"].is_sensitive());
-    let missing = super::headers(&settings, |text| secrets::filled_with(text, |_| None)).unwrap_err();
+    let missing =
+        super::headers(&settings, |text| secrets::filled_with(text, |_| None)).unwrap_err();
     assert!(missing.contains("origin.headers.X-A") && missing.contains("TOKEN"), "{missing}");
 }

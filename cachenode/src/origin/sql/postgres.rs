@@ -8,11 +8,13 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{Database, Loaded, PREPARED, Trouble, only, unknown_type, value};
+use super::{Database, LoadError, Loaded, PREPARED, Trouble, only, unknown_type, value};
 use crate::origin::fixed::TEXT;
 
 /// What a text is that the database wants as a number, a date and so on: its class of data exceptions.
 const NO_KEY: &str = "22";
+/// A statement that took longer than `statement_timeout`.
+const CANCELED: &str = "57014";
 
 pub(super) struct Postgres {
     options: PgConnectOptions,
@@ -64,8 +66,11 @@ impl Database for Postgres {
         }
     }
 
-    fn is_no_key(code: &str) -> bool {
-        code.starts_with(NO_KEY)
+    fn meaning(code: &str) -> Option<LoadError> {
+        match code {
+            CANCELED => Some(LoadError::TimedOut),
+            _ => code.starts_with(NO_KEY).then_some(LoadError::Refused),
+        }
     }
 }
 
@@ -98,10 +103,7 @@ fn bytes<'r>(raw: &PgValueRef<'r>) -> Result<&'r [u8], sqlx::Error> {
 }
 
 /// What the database would write for a value of a type that has few of them.
-fn text(
-    name: &str,
-    raw: PgValueRef<'_>,
-) -> Option<Result<String, sqlx::error::BoxDynError>> {
+fn text(name: &str, raw: PgValueRef<'_>) -> Option<Result<String, sqlx::error::BoxDynError>> {
     fn shown<'r, T: Decode<'r, Db> + ToString>(
         raw: PgValueRef<'r>,
     ) -> Result<String, sqlx::error::BoxDynError> {

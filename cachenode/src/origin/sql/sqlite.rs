@@ -17,11 +17,14 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteRow},
 };
 
-use super::{Database, Loaded, PREPARED, Trouble, only, unknown_type, value};
+use super::{Database, LoadError, Loaded, PREPARED, Trouble, only, unknown_type, value};
 use crate::origin::fixed::TEXT;
 
 /// From look to look at the time, in steps of SQLite's machine: a millisecond or so.
 const STEPS: i32 = 10_000;
+
+/// SQLITE_INTERRUPT: the time was over.
+const INTERRUPTED: &str = "9";
 
 pub(super) struct Sqlite {
     options: SqliteConnectOptions,
@@ -102,9 +105,8 @@ impl Database for Sqlite {
         }
     }
 
-    fn is_no_key(_: &str) -> bool {
-        // A text that is no number is equal to none.
-        false
+    fn meaning(code: &str) -> Option<LoadError> {
+        (code == INTERRUPTED).then_some(LoadError::TimedOut)
     }
 }
 

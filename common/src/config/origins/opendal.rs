@@ -8,7 +8,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use figment::value::{Dict, Value};
 
-use super::{Complain, KEY_PLACE, LOADS, MAX_LOADS, check_server, limits, link_local, refuse_others, texts};
+use super::{
+    Complain, KEY_PLACE, LOADS, MAX_LOADS, check_server, limits, link_local, refuse_others, texts,
+};
 use crate::config::kind::step;
 
 /// An origin that OpenDAL reads.
@@ -137,11 +139,7 @@ pub(super) fn read(mut table: Dict, key: &str, complain: Complain<'_>) -> Option
     Some(OpendalSettings { scheme, path, options, timeout, max_loads, allow_link_local })
 }
 
-fn scheme(
-    value: Option<&Value>,
-    key: &str,
-    complain: Complain<'_>,
-) -> Option<&'static Service> {
+fn scheme(value: Option<&Value>, key: &str, complain: Complain<'_>) -> Option<&'static Service> {
     let named = value.and_then(Value::as_str);
     let service = SERVICES.iter().find(|service| Some(service.scheme) == named);
     if service.is_none() {
@@ -213,9 +211,7 @@ fn check_options(
                 Err("the endpoint has a user; give username and password as options".to_owned())
             }
             "redis" => Ok(()),
-            _ => {
-                check_server(url, allow_link_local, "write one like \"http://127.0.0.1:9000\"")
-            }
+            _ => check_server(url, allow_link_local, "write one like \"http://127.0.0.1:9000\""),
         };
         if let Err(message) = checked {
             complain("endpoint", Some(&shown), message);

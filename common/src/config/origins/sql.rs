@@ -64,8 +64,9 @@ fn database(url: &str) -> Result<Database, String> {
             return Err("a file of SQLite has no parameters; it is opened for reading only".into());
         }
         if !path.starts_with('/') || path.ends_with('/') {
-            return Err("give the file from the top, with three slashes: sqlite:///srv/users.db"
-                .to_owned());
+            return Err(
+                "give the file from the top, with three slashes: sqlite:///srv/users.db".to_owned()
+            );
         }
         return Ok(Database::Sqlite(path.into()));
     }

@@ -77,7 +77,10 @@ fn what_is_not_built_in_is_refused_by_name() {
     let problem = only(&from_file(text).unwrap_err());
     let wanted = "origin kind \"magic\" is not built into this version; use \"static\", \"http\", \
                   \"opendal\" or \"sql\"";
-    assert!(problem.starts_with("groups.g.origin.kind = ") && problem.contains(wanted), "{problem}");
+    assert!(
+        problem.starts_with("groups.g.origin.kind = ") && problem.contains(wanted),
+        "{problem}"
+    );
 }
 
 #[test]
