@@ -46,8 +46,11 @@ impl Opendal {
         }
         let scheme = settings.scheme.as_str();
         let directory = (scheme == "fs").then(|| directory(&options)).transpose()?;
+        if scheme == "redis" {
+            options.insert("connection_pool_max_size".to_owned(), settings.max_loads.to_string());
+        }
         let endpoint = options.get("endpoint").cloned();
-        let mut operator = operator(scheme, options, settings.max_loads)?;
+        let mut operator = operator(scheme, options)?;
         if matches!(scheme, "http" | "s3") {
             let transport = transport(endpoint.as_deref(), settings.allow_link_local)?;
             let context = operator.context().with_http_transport(transport);
@@ -86,22 +89,13 @@ fn directory(options: &BTreeMap<String, String>) -> Result<PathBuf, String> {
     if directory.is_dir() { Ok(directory) } else { Err(wrong(&"this is no directory")) }
 }
 
-fn operator(
-    scheme: &str,
-    options: BTreeMap<String, String>,
-    max_loads: usize,
-) -> Result<Operator, String> {
-    // Only redis has connections to count.
-    let _ = max_loads;
+fn operator(scheme: &str, options: BTreeMap<String, String>) -> Result<Operator, String> {
     let operator = match scheme {
         "fs" => Operator::from_iter::<services::Fs>(options),
         "http" => Operator::from_iter::<services::Http>(options),
         "memory" => Operator::from_iter::<services::Memory>(options),
         #[cfg(feature = "redis")]
-        "redis" => {
-            let pool = ("connection_pool_max_size".to_owned(), max_loads.to_string());
-            Operator::from_iter::<services::Redis>(options.into_iter().chain([pool]))
-        }
+        "redis" => Operator::from_iter::<services::Redis>(options),
         #[cfg(feature = "s3")]
         "s3" => Operator::from_iter::<services::S3>(options),
         _ => return Err(format!("origin.scheme: {}", built_without(scheme))),

@@ -1,8 +1,14 @@
-//! A service that is a directory of the test's own.
+//! A service that is a directory, or a server, of the test's own.
 
 use std::{fs, os::unix::fs::symlink, process::Command, time::Duration};
 
+use axum::{
+    Router,
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Redirect},
+};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 use super::*;
 
@@ -123,6 +129,35 @@ async fn what_is_too_large_or_no_file_is_not_read() {
     assert_eq!(load(&origin, "fits").await.unwrap().unwrap().value, fits);
     assert!(failure(load(&origin, "large").await).contains("over 1000 bytes"));
     assert!(failure(load(&origin, "pipe").await).contains("no file"));
+}
+
+#[tokio::test]
+async fn a_web_server_is_read_below_its_root_and_not_followed() {
+    let app = Router::new().fallback(|method: Method, uri: Uri| async move {
+        assert!(matches!(method, Method::HEAD | Method::GET), "{method}");
+        match uri.path() {
+            "/base/a%20b/%25" => ([("content-type", "text/csv")], "630").into_response(),
+            "/base/moved" => Redirect::to("/base/a%20b/%25").into_response(),
+            "/base/large" => "x".repeat(MOST as usize + 1).into_response(),
+            "/base/broken" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            _ => StatusCode::NOT_FOUND.into_response(),
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let options = [("endpoint", endpoint.as_str()), ("root", "/base")];
+    let origin = Opendal::new(&settings("http", "{key}", &options), MOST).unwrap();
+    let found = Loaded { content_type: "text/csv".into(), ..Loaded::from("630") };
+    assert_eq!(load(&origin, "a b/%").await, Ok(Some(found)));
+    for absent in ["nobody", "%2e%2e/secret", "a?b#c"] {
+        assert_eq!(load(&origin, absent).await, Ok(None), "{absent}");
+    }
+    assert_eq!(load(&origin, "../secret").await, Err(LoadError::Refused));
+    for key in ["moved", "broken"] {
+        failure(load(&origin, key).await);
+    }
+    assert!(failure(load(&origin, "large").await).contains("over 1000 bytes"));
 }
 
 #[tokio::test]
