@@ -1,8 +1,12 @@
 //! What is asked of every origin alike.
 
-use std::{collections::HashSet, net::SocketAddr};
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
-use fleet::{cluster::Cluster, http};
+use fleet::{
+    cluster::Cluster,
+    http,
+    process::{Process, Spec, binary},
+};
 use tokio::task::JoinSet;
 
 use crate::api::query;
@@ -36,6 +40,19 @@ pub(crate) async fn once_for_all(cluster: &Cluster, group: &str, key: &str, valu
         assert_eq!((answer.status, answer.text().as_str()), (200, value), "{key}");
     }
     assert_eq!(loads(cluster, group).await - before, 1, "loads of {key}");
+}
+
+/// What a node with that configuration says when it does not start.
+pub(crate) async fn refusal(config: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ringway.toml");
+    std::fs::write(&file, config).unwrap();
+    let spec = Spec::new("node", binary("cachenode").unwrap())
+        .args(["--node-port=0", "--http-port=0", "--config"])
+        .arg(&file);
+    let node = Process::start(&spec, dir.path()).unwrap();
+    assert!(!node.wait(Duration::from_secs(10)).await.unwrap().success());
+    node.lines().join("\n")
 }
 
 /// How often the nodes have loaded a value, by their metrics.

@@ -6,14 +6,13 @@ use fleet::{
     cluster::{Cluster, Extras, Plan},
     eventually, http,
     postgres::{PASSWORD, Postgres},
-    process::{Process, Spec, binary},
 };
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::task::JoinSet;
 
 use crate::{
     api::{assert_error, query},
-    asking::{HOSTILE, once_for_all},
+    asking::{HOSTILE, once_for_all, refusal},
 };
 
 const VALUE: &str = "SELECT value FROM users WHERE key = $1";
@@ -241,15 +240,7 @@ async fn what_only_a_node_can_tell_ends_it_by_name() {
             "No such file",
         ),
     ] {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("ringway.toml");
-        std::fs::write(&file, format!("[groups.g]\norigin = {{ {origin} }}\n")).unwrap();
-        let spec = Spec::new("node", binary("cachenode").unwrap())
-            .args(["--node-port=0", "--http-port=0", "--config"])
-            .arg(&file);
-        let node = Process::start(&spec, dir.path()).unwrap();
-        assert!(!node.wait(Duration::from_secs(10)).await.unwrap().success());
-        let lines = node.lines().join("\n");
+        let lines = refusal(&format!("[groups.g]\norigin = {{ {origin} }}\n")).await;
         assert!(lines.contains(field) && lines.contains(hint), "{lines}");
     }
 }

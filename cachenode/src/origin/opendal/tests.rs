@@ -2,9 +2,12 @@
 
 use std::{fs, os::unix::fs::symlink, process::Command, time::Duration};
 
+#[cfg(feature = "s3")]
+use axum::http::HeaderMap;
 use axum::{
     Router,
-    http::{Method, StatusCode, Uri},
+    body::Body,
+    http::{Method, Response, Uri},
     response::{IntoResponse, Redirect},
 };
 use tempfile::TempDir;
@@ -133,14 +136,15 @@ async fn what_is_too_large_or_no_file_is_not_read() {
 
 #[tokio::test]
 async fn a_web_server_is_read_below_its_root_and_not_followed() {
-    let app = Router::new().fallback(|method: Method, uri: Uri| async move {
+    let only = |status: u16| Response::builder().status(status).body(Body::empty()).unwrap();
+    let app = Router::new().fallback(move |method: Method, uri: Uri| async move {
         assert!(matches!(method, Method::HEAD | Method::GET), "{method}");
         match uri.path() {
             "/base/a%20b/%25" => ([("content-type", "text/csv")], "630").into_response(),
             "/base/moved" => Redirect::to("/base/a%20b/%25").into_response(),
             "/base/large" => "x".repeat(MOST as usize + 1).into_response(),
-            "/base/broken" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-            _ => StatusCode::NOT_FOUND.into_response(),
+            "/base/broken" => only(500),
+            _ => only(404),
         }
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -158,6 +162,40 @@ async fn a_web_server_is_read_below_its_root_and_not_followed() {
         failure(load(&origin, key).await);
     }
     assert!(failure(load(&origin, "large").await).contains("over 1000 bytes"));
+}
+
+/// What is asked of an S3: signed, and by the bucket's path.
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn a_bucket_is_read_with_signed_requests() {
+    let only = |status: u16| Response::builder().status(status).body(Body::empty()).unwrap();
+    let app = Router::new().fallback(move |uri: Uri, headers: HeaderMap| async move {
+        let signed = headers.get("authorization").and_then(|it| it.to_str().ok());
+        if !signed.is_some_and(|it| it.starts_with("AWS4-HMAC-SHA256 Credential=app/")) {
+            return only(403).into_response();
+        }
+        match uri.path() {
+            "/users/base/Tom" => ([("content-type", "text/csv")], "630").into_response(),
+            _ => only(404).into_response(),
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let options = [
+        ("endpoint", endpoint.as_str()),
+        ("bucket", "users"),
+        ("root", "/base"),
+        ("region", "us-east-1"),
+        ("access_key_id", "app"),
+        ("secret_access_key", "sesame"),
+        ("disable_config_load", "true"),
+    ];
+    let origin = Opendal::new(&settings("s3", "{key}", &options), MOST).unwrap();
+    let found = Loaded { content_type: "text/csv".into(), ..Loaded::from("630") };
+    assert_eq!(load(&origin, "Tom").await, Ok(Some(found)));
+    assert_eq!(load(&origin, "nobody").await, Ok(None));
+    assert_eq!(load(&origin, "../Tom").await, Err(LoadError::Refused));
 }
 
 #[tokio::test]
