@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(connections.take(), None);
         for connection in [1, 2, 3] {
             connections.give_back(connection);
-            tokio::time::advance(KEEP_UNUSED / 2).await;
+            tokio::time::advance(KEEP_UNUSED / 3).await;
         }
         assert_eq!(connections.take(), Some(2), "the third had no place, the first is too old");
         assert_eq!(connections.take(), None);
