@@ -121,12 +121,10 @@ fn transport(endpoint: Option<&str>, allow_link_local: bool) -> Result<HttpTrans
 
 /// What this node has instead.
 fn built_without(scheme: &str) -> String {
-    let is_built_in = |feature: &str| match feature {
-        "redis" => cfg!(feature = "redis"),
-        "s3" => cfg!(feature = "s3"),
-        _ => false,
-    };
-    let built_in = SERVICES.iter().filter(|it| it.feature.is_none_or(is_built_in));
+    let features = [("redis", cfg!(feature = "redis")), ("s3", cfg!(feature = "s3"))];
+    let built_in = SERVICES
+        .iter()
+        .filter(|service| service.feature.is_none_or(|it| features.contains(&(it, true))));
     let has = built_in.map(|it| it.scheme).collect::<Vec<_>>().join(", ");
     let service = SERVICES.iter().find(|service| service.scheme == scheme);
     match service.and_then(|service| service.feature) {
