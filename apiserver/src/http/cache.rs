@@ -185,13 +185,27 @@ fn max_age(age: Duration, ttl_left: Duration) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("no-cache"))
 }
 
+/// How the value came about. What is stale is told with its `ttl`, which is below zero.
 fn cache_status(entry: &Entry) -> HeaderValue {
-    HeaderValue::from_static(match entry.source {
-        Source::Hit if entry.is_near => "ringway; hit; detail=near",
-        Source::Hit => "ringway; hit",
-        Source::Loaded => "ringway; fwd=miss; stored",
-        Source::Stale => "ringway; hit; fwd=stale",
-    })
+    let (way, is_loaded) = match entry.source {
+        Source::Hit if entry.is_near => {
+            return HeaderValue::from_static("ringway; hit; detail=near");
+        }
+        Source::Hit => return HeaderValue::from_static("ringway; hit"),
+        Source::Outdated => ("hit", false),
+        Source::Stale => ("fwd=stale", false),
+        Source::Loaded => ("fwd=miss", true),
+        Source::Reloaded => ("fwd=stale", true),
+        Source::Renewed => ("fwd=stale; fwd-status=304", true),
+    };
+    let stored = if is_loaded && entry.is_stored { "; stored" } else { "" };
+    let collapsed = if entry.is_collapsed && way != "hit" { "; collapsed" } else { "" };
+    let mut text = format!("ringway; {way}{stored}{collapsed}");
+    if !is_loaded {
+        // Rounded up: not a moment of it was fresh.
+        text.push_str(&format!("; ttl=-{}", entry.stale_ms.div_ceil(1000)));
+    }
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("ringway"))
 }
 
 fn content_type(stored: Bytes) -> HeaderValue {
