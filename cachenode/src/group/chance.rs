@@ -5,6 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
 
+/// From seed to seed: an odd number with bits of both kinds everywhere (2⁶⁴ over the golden ratio), since what
+/// is drawn with seeds that are close to each other is not independent.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Draws random numbers.
 #[derive(Debug)]
 pub(super) struct Chance(AtomicU64);
@@ -16,7 +20,7 @@ impl Chance {
 
     /// The next one, over 0 and at most 1.
     pub(super) fn draw(&self) -> f64 {
-        1.0 - Rng::with_seed(self.0.fetch_add(1, Ordering::Relaxed)).f64()
+        1.0 - Rng::with_seed(self.0.fetch_add(STEP, Ordering::Relaxed)).f64()
     }
 
     /// The next one, from -1 to 1.

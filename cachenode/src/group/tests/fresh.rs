@@ -156,7 +156,8 @@ async fn who_holds_a_value_counts_as_reading_it_all_the_time() {
     // Nobody else would load it so early: left are twenty times what a load takes.
     loads.clock.advance(10 * SECOND - common::near::LEASE);
     assert!(reads_until_early(&loads, 1000).is_none());
-    assert!(matches!(lend(), Lending::Early(_)));
+    let early = lend();
+    assert!(matches!(early, Lending::Early(_)));
     assert!(matches!(lend(), Lending::Lent(..)), "and the others go on holding it");
 }
 
