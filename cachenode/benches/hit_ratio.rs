@@ -156,9 +156,10 @@ impl Exact {
         self.clock += 1;
         let before = self.last_use.insert(key, self.clock);
         self.by_use.insert(self.clock, key);
-        match before {
-            Some(before) => drop(self.by_use.remove(&before)),
-            None => self.used += entry_bytes(key, self.eviction),
+        if let Some(before) = before {
+            self.by_use.remove(&before);
+        } else {
+            self.used += entry_bytes(key, self.eviction);
         }
         while self.used > self.capacity {
             let (_, oldest) = self.by_use.pop_first().unwrap();
@@ -170,7 +171,6 @@ impl Exact {
 }
 
 fn main() {
-    // Cargo passes flags that are for other harnesses.
     let all: u64 = (0..KEYS).map(|n| entry_bytes(n, Eviction::Lru)).sum();
     println!("| trace | capacity | exact LRU | `lru` | `tinylfu` |\n|---|---|---|---|---|");
     for (name, trace) in [("Zipf", zipf_trace()), ("Zipf with scans", scan_trace())] {

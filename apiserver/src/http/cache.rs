@@ -346,6 +346,29 @@ mod tests {
         assert!(size <= 832, "{size} bytes");
     }
 
+    #[test]
+    fn the_status_tells_how_a_value_came() {
+        let reply = |source: Source| v1::Reply { source: source.into(), ..v1::Reply::default() };
+        let joined = |source| v1::Reply { collapsed: true, ..reply(source) };
+        let fenced = |source| v1::Reply { not_stored: true, ..reply(source) };
+        let stale = |source| v1::Reply { stale_ms: 2001, ..reply(source) };
+        for (reply, status) in [
+            (reply(Source::Hit), "hit"),
+            (joined(Source::Hit), "hit"),
+            (stale(Source::Outdated), "hit; ttl=-3"),
+            (reply(Source::Loaded), "fwd=miss; stored"),
+            (joined(Source::Loaded), "fwd=miss; stored; collapsed"),
+            (fenced(Source::Loaded), "fwd=miss"),
+            (reply(Source::Reloaded), "fwd=stale; stored"),
+            (fenced(Source::Reloaded), "fwd=stale"),
+            (reply(Source::Renewed), "fwd=stale; fwd-status=304; stored"),
+            (stale(Source::Stale), "fwd=stale; ttl=-3"),
+            (v1::Reply { collapsed: true, ..stale(Source::Stale) }, "fwd=stale; collapsed; ttl=-3"),
+        ] {
+            assert_eq!(cache_status(&Entry::from(reply)), format!("ringway; {status}"));
+        }
+    }
+
     /// A worker that holds `g/k` in its near cache, and that cache; there is no node that would answer.
     async fn holding() -> (Worker, Arc<Near>) {
         let (clock, tasks) = (Arc::new(ManualClock::new()), TaskTracker::new());

@@ -92,7 +92,8 @@ pub struct Waiting {
     ticket: Option<Ticket>,
     /// Somebody else began it.
     joined: bool,
-    stale: Option<Stale>,
+    /// Seldom there, and large.
+    stale: Option<Box<Stale>>,
 }
 
 impl fmt::Debug for Waiting {
@@ -112,7 +113,7 @@ impl Waiting {
     }
 
     pub(super) fn or(self, stale: Option<Stale>) -> Self {
-        Self { stale, ..self }
+        Self { stale: stale.map(Box::new), ..self }
     }
 
     /// Whether somebody else began the load.
@@ -122,7 +123,7 @@ impl Waiting {
 
     /// What may be answered while waiting, or instead.
     pub fn stale(&self) -> Option<&Stale> {
-        self.stale.as_ref()
+        self.stale.as_deref()
     }
 
     /// The right to run the load, for one of those who wait for it: it is for

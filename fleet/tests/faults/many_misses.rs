@@ -139,7 +139,8 @@ async fn waiting(cluster: &Cluster, readers: usize) {
             let metrics = gateway.get("/metrics").await.unwrap().text();
             let count = |line: &str| {
                 let (name, value) = line.rsplit_once(' ')?;
-                name.starts_with("ringway_gateway_in_flight{").then(|| value.parse().ok())?
+                name.starts_with("ringway_gateway_in_flight{")
+                    .then(|| value.parse::<usize>().ok())?
             };
             waiting += metrics.lines().filter_map(count).sum::<usize>();
         }

@@ -107,7 +107,9 @@ impl Origin {
 
     /// Lets the first load of a key that begins with `paused` end.
     pub(super) fn release(&self, key: &str) {
-        self.served.released.send_modify(|keys| drop(keys.insert(key.to_owned())));
+        self.served.released.send_modify(|keys| {
+            keys.insert(key.to_owned());
+        });
     }
 
     /// From now on everything fails, or nothing does.
