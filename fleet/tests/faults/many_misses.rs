@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use fleet::{
     cluster::{Cluster, Extras},
+    descriptors::make_room,
     http::{Connection, Response},
     report::{Counts, Report},
     timers,
 };
 use futures_util::{StreamExt, stream};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{
@@ -23,8 +23,6 @@ const GATEWAYS: usize = 3;
 const OPENING: usize = 64;
 /// How long the readers wait: all of them are to have asked before the origin answers.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// File descriptors of this process beside those of its connections.
-const OTHER_DESCRIPTORS: u64 = 512;
 
 #[tokio::test]
 async fn many_misses_short() {
@@ -67,7 +65,7 @@ impl Seen {
 
 async fn attempt(form: Form) -> Seen {
     let readers = form.either(1_500, 10_000);
-    raise_own_limit(readers);
+    make_room(readers);
     let origin = Origin::start().await;
     let patient = Extras::default().env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "60s");
     let cluster = origin.fleet(GATEWAYS, patient, "").await;
@@ -147,18 +145,4 @@ async fn waiting(cluster: &Cluster, readers: usize) {
         if waiting >= readers { Ok(()) } else { Err(format!("{waiting} wait")) }
     })
     .await;
-}
-
-/// Lets this process have that many connections.
-fn raise_own_limit(connections: usize) {
-    let needed = connections as u64 + OTHER_DESCRIPTORS;
-    let limit = getrlimit(Resource::Nofile);
-    assert!(
-        limit.maximum.is_none_or(|hard| hard >= needed),
-        "this test needs {needed} open files and may have {:?}: run it after `ulimit -Hn {needed}` as \
-         root, or with LimitNOFILE={needed}",
-        limit.maximum,
-    );
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    setrlimit(Resource::Nofile, raised).unwrap();
 }
