@@ -22,6 +22,7 @@ pub mod process;
 pub mod proxy;
 pub mod recorder;
 pub mod report;
+pub mod share;
 pub mod soak;
 pub mod timers;
 pub mod tools;

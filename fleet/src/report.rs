@@ -170,6 +170,8 @@ pub enum RowVerdict {
 pub struct RowResult {
     /// Which row.
     pub row: String,
+    /// Of which commit, as [`Machine::commit`].
+    pub commit: String,
     /// How many runs counted.
     pub runs: u32,
     /// All their requests.
@@ -210,6 +212,7 @@ impl Report {
         fs::create_dir_all(dir)?;
         let result = RowResult {
             row: row.to_owned(),
+            commit: machine::commit(),
             runs: 0,
             counts: Counts::default(),
             times: Vec::new(),

@@ -210,9 +210,17 @@ fn authority_now(
     request: &v1::Request,
     sender: &Sender<'_>,
 ) -> std::result::Result<Authority, Failure> {
-    // A process that is stopped in the middle of a batch may be woken up right here.
-    if !sender.moment.leaving && !node.steady.is_steady_now() {
+    // A process that is stopped in the middle of a batch may be woken up right here, and a thread that
+    // got no processor may come here when the sender has given the operation up.
+    let now = node.clock.monotonic();
+    if !sender.moment.leaving && !node.steady.is_steady(now) {
         return Err(Refusal::Later(Later::Unsteady).into());
+    }
+    let (age, patience) =
+        (sender.age + now.saturating_sub(sender.moment.now), sender.patience(request));
+    // A simple call, which came by no frame, has none.
+    if age > patience && !patience.is_zero() {
+        return Err(Refusal::NotStarted(Reason::Expired).into());
     }
     authority(node, &node.topology(), request, sender)
 }
