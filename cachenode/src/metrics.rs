@@ -84,11 +84,15 @@ impl fmt::Debug for GroupMetrics {
 
 type Read = fn(&GroupStats) -> u64;
 
-const COUNTERS: [(&str, &str, Read); 7] = [
+const COUNTERS: [(&str, &str, Read); 9] = [
     ("ringway_group_hits", "Reads that found an entry", |stats| stats.hits),
     ("ringway_group_misses", "Reads that found none", |stats| stats.misses),
     ("ringway_group_loads", "Misses that the origin had a value for", |stats| stats.loads),
     ("ringway_group_failed_loads", "Loads the origin failed at", |stats| stats.failed_loads),
+    ("ringway_group_early_loads", "Loads begun before the value's time was over", |stats| {
+        stats.early_loads
+    }),
+    ("ringway_group_renewals", "Values the origin said are still true", |stats| stats.renewals),
     ("ringway_group_sets", "Sets that were applied", |stats| stats.sets),
     ("ringway_group_deletes", "Deletes that removed an entry", |stats| stats.deletes),
     ("ringway_group_evictions", "Entries thrown out for want of room", |stats| stats.evictions),

@@ -8,6 +8,7 @@ pub mod checker;
 pub mod cluster;
 pub mod coherence;
 pub mod demo;
+pub mod descriptors;
 pub mod etcd;
 pub mod eventually;
 pub mod history;
