@@ -5,7 +5,7 @@ CARGO ?= cargo
 export RINGWAY_TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test tools build lint doc bench bench-ring bench-instructions bench-memory bench-peers faults soak clean toolchain
+.PHONY: help run demo test tools build lint doc bench bench-ring bench-instructions bench-memory bench-hit-ratio bench-peers faults soak clean toolchain
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench-memory: toolchain ## what entries cost in memory, in either store, with ea
 	$(CARGO) bench -p cachenode --bench memory
 	$(CARGO) bench -p cachenode --bench memory --features bench-glibc
 	$(CARGO) bench -p cachenode --bench memory --features bench-mimalloc
+
+bench-hit-ratio: toolchain ## how many reads each store answers, beside an exact LRU, on traces from a seed
+	$(CARGO) bench -p cachenode --bench hit_ratio
 
 faults: tools ## the long fault suite, which asserts times (as root, for network namespaces)
 	$(CARGO) build --release --workspace --bins

@@ -29,7 +29,10 @@ use uuid::Uuid;
 use super::{StartError, hinting, relinquish, steadying, taking_over};
 use crate::{
     groups::Groups,
-    grpc::{Away, CacheService, Newer, NodeService, Rings, Steadiness, Takeovers, exchange_route},
+    grpc::{
+        Absences, Away, CacheService, Newer, NodeService, Rings, Steadiness, Takeovers,
+        exchange_route,
+    },
     http::{self, Registered},
     metrics::{GroupMetrics, NodeMetrics, RegistrationMetrics},
 };
@@ -130,6 +133,7 @@ pub(super) fn service(
         takeovers: Takeovers::default(),
         newer: Newer::default(),
         away: Away::new(metrics.clone()),
+        absences: Absences::new(),
         metrics,
     })
 }

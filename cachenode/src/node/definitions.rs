@@ -50,6 +50,7 @@ fn definition(name: &GroupName, settings: &GroupSettings) -> Result<Definition, 
         name: name.clone(),
         capacity: settings.capacity,
         ttl: settings.ttl,
+        ttl_jitter: settings.ttl_jitter,
         idle: settings.idle,
         eviction: match settings.eviction {
             config::Eviction::Lru => Eviction::Lru,
@@ -64,6 +65,8 @@ fn definition(name: &GroupName, settings: &GroupSettings) -> Result<Definition, 
         negative_ttl: settings.negative_ttl,
         stale_while_revalidate: settings.stale_while_revalidate,
         stale_if_error: settings.stale_if_error,
+        soft_timeout: settings.soft_timeout,
+        early_refresh: settings.early_refresh,
         origin,
     })
 }

@@ -12,16 +12,16 @@ use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use common::config::{HttpSettings, is_link_local};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use reqwest::{
-    Client, ClientBuilder, Response, Url,
+    Client, ClientBuilder, RequestBuilder, Response, Url,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect::Policy,
 };
 use tokio::net::lookup_host;
 
 use self::template::Template;
-use super::{LoadError, Loaded, Loading, Origin, secrets};
+use super::{LoadError, Loaded, Loading, Origin, Reloaded, Reloading, secrets};
 
 /// How long a connection may take.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
@@ -82,21 +82,53 @@ pub(super) fn address(url: &Url) -> Option<IpAddr> {
 
 impl Origin for Http {
     fn load(&self, key: String) -> Loading {
-        let url = self.template.with(&key);
-        let (client, max_value) = (self.client.clone(), self.max_value);
+        let request = self.request(&key);
+        let max_value = self.max_value;
+        Box::pin(async move { told(sent(request?).await?, max_value).await })
+    }
+
+    fn reload(&self, key: String, validator: String) -> Reloading {
+        let request = self.request(&key);
+        let max_value = self.max_value;
         Box::pin(async move {
-            let answer = client.get(url?).send().await.map_err(unreachable)?;
-            match answer.status().as_u16() {
-                200 => loaded(answer, max_value).await.map(Some),
-                204 => Ok(Some(with(&answer, Bytes::new()))),
-                404 | 410 => Ok(None),
-                status @ 300..400 => {
-                    let text = format!("it answered {status}; redirects are not followed");
-                    Err(LoadError::Failed(text))
-                }
-                status => Err(LoadError::Failed(format!("it answered {status}"))),
+            let answer = sent(conditional(request?, &validator)).await?;
+            if answer.status() == StatusCode::NOT_MODIFIED {
+                return Ok(Reloaded::Unchanged { ttl: freshness::of(answer.headers()) });
             }
+            told(answer, max_value).await.map(Reloaded::Anew)
         })
+    }
+}
+
+impl Http {
+    fn request(&self, key: &str) -> Result<RequestBuilder, LoadError> {
+        Ok(self.client.get(self.template.with(key)?))
+    }
+}
+
+/// Asks for a value only if it is another one than that which came with this validator.
+fn conditional(request: RequestBuilder, validator: &str) -> RequestBuilder {
+    let is_etag = validator.starts_with('"') || validator.starts_with("W/");
+    let name = if is_etag { header::IF_NONE_MATCH } else { header::IF_MODIFIED_SINCE };
+    request.header(name, validator)
+}
+
+async fn sent(request: RequestBuilder) -> Result<Response, LoadError> {
+    request.send().await.map_err(unreachable)
+}
+
+/// What an answer says.
+async fn told(answer: Response, max_value: usize) -> Result<Option<Loaded>, LoadError> {
+    match answer.status().as_u16() {
+        200 => loaded(answer, max_value).await.map(Some),
+        204 => Ok(Some(with(&answer, Bytes::new()))),
+        404 | 410 => Ok(None),
+        304 => Err(LoadError::failed("it answered 304, and was not asked whether")),
+        status @ 300..400 => {
+            let text = format!("it answered {status}; redirects are not followed");
+            Err(LoadError::Failed(text))
+        }
+        status => Err(LoadError::Failed(format!("it answered {status}"))),
     }
 }
 
@@ -137,7 +169,17 @@ async fn loaded(mut answer: Response, max_value: usize) -> Result<Loaded, LoadEr
 fn with(answer: &Response, value: Bytes) -> Loaded {
     let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let content_type = text(header::CONTENT_TYPE).unwrap_or_default().to_owned();
-    Loaded { value, content_type, ttl: freshness::of(answer.headers()) }
+    let validator = validator(answer.headers()).unwrap_or_default().to_owned();
+    Loaded { value, content_type, validator, ttl: freshness::of(answer.headers()) }
+}
+
+/// What the answer can be recognised by: its `ETag`, else its `Last-Modified` (RFC 9110, 8.8). The two
+/// can be told apart.
+fn validator(headers: &HeaderMap) -> Option<&str> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let is_etag = |text: &&str| text.starts_with('"') || text.starts_with("W/\"");
+    let is_date = |text: &&str| httpdate::parse_http_date(text).is_ok();
+    text(header::ETAG).filter(is_etag).or_else(|| text(header::LAST_MODIFIED).filter(is_date))
 }
 
 /// Neither the URL nor what the client is made of is shown to whoever reads the key.

@@ -27,6 +27,8 @@ use crate::{
 
 /// What every request has to bring along.
 const TOKEN: &str = "Bearer sesame";
+/// By what it recognises what it says of `tagged`.
+const TAG: &str = "\"v1\"";
 /// How long it thinks about a key, so that readers meet.
 const THINKS: Duration = Duration::from_millis(300);
 
@@ -48,6 +50,13 @@ async fn answer(State(asked): State<Asked>, uri: Uri, headers: HeaderMap) -> Res
         "/users/nobody" => StatusCode::NOT_FOUND.into_response(),
         "/users/broken" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         "/users/hangs" => pending().await,
+        "/users/tagged" if headers.get("if-none-match").is_some_and(|tag| tag == TAG) => {
+            (StatusCode::NOT_MODIFIED, [("cache-control", "max-age=60")]).into_response()
+        }
+        "/users/tagged" => {
+            ([("etag", TAG), ("cache-control", "max-age=1")], format!("tagged {call}"))
+                .into_response()
+        }
         _ => {
             sleep(THINKS).await;
             ([("content-type", "text/plain")], format!("{path} {call}")).into_response()
@@ -127,6 +136,27 @@ async fn a_slow_or_failing_origin_holds_up_nobody_else() {
     let asked = asked.lock().unwrap();
     assert_eq!((asked["/users/hangs"], asked["/users/a%2Fb%20c"]), (1, 1));
     assert!(!asked.contains_key("/"), "the parent was not asked for: {asked:?}");
+}
+
+#[tokio::test]
+async fn what_has_not_changed_is_not_sent_again() {
+    let (server, asked) = server().await;
+    let cluster = cluster(server, 1).await;
+    let address = cluster.gateway(0).address();
+    let get = async || http::get(address, &query("users", "tagged")).await.unwrap();
+    let first = get().await;
+    assert_eq!(first.header("cache-status"), Some("ringway; fwd=miss; stored"));
+    eventually("its time is over", Duration::from_secs(10), async || {
+        let answer = get().await;
+        assert_eq!((answer.text(), answer.header("etag")), (first.text(), first.header("etag")));
+        match answer.header("cache-status") {
+            Some("ringway; fwd=stale; fwd-status=304; stored") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert_eq!(get().await.header("cache-status"), Some("ringway; hit"), "it was renewed");
+    assert_eq!(asked.lock().unwrap()["/users/tagged"], 2);
 }
 
 #[tokio::test]
