@@ -8,8 +8,10 @@
 mod applied;
 mod arrival;
 mod authority;
+mod chance;
 mod critical;
 mod definition;
+mod early;
 mod flights;
 mod floor;
 mod found;
@@ -43,10 +45,11 @@ pub use self::{
     authority::{Authority, STAND_IN_TTL},
     definition::{Definition, Partition},
     flights::{Outcome, Stale, Ticket, Waiting},
-    found::{Found, Item},
+    found::{Before, Found, Item, Way},
     loading::{ERROR_LIFE, MAX_WAITING_LOADS},
-    loans::LentKey,
+    loans::{Lending, LentKey},
     purge::{MAX_PURGES, Purged, Scope},
+    shape::RENEWABLE_FOR,
     stats::GroupStats,
     tokens::{Leased, TOKEN_LIFE, TOKEN_RETRY},
     tombstones::TOMBSTONE_LIFE,
@@ -55,7 +58,9 @@ pub use self::{
 };
 use self::{
     arrival::Arrival,
+    chance::Chance,
     critical::{Critical, Stripe},
+    early::LoadTime,
     floor::Floors,
     loading::Missed,
     purge::Purges,
@@ -80,6 +85,8 @@ pub struct Group {
     critical: Critical,
     clock: Arc<dyn Clock>,
     hybrid: HybridClock,
+    chance: Chance,
+    load_time: LoadTime,
     counters: Counters,
     floors: Floors,
     purges: Purges,
@@ -112,6 +119,8 @@ impl Group {
         slots: Slots,
         loans: &LoanMetrics,
     ) -> Self {
+        // Another hash with a seed nobody knows.
+        let seed = Slots::new().of(definition.name.as_str());
         Self {
             name: definition.name.clone(),
             shape: ArcSwap::from_pointee(Shape::new(definition)),
@@ -121,6 +130,8 @@ impl Group {
             critical: Critical::new(loans),
             clock,
             hybrid,
+            chance: Chance::new(seed),
+            load_time: LoadTime::default(),
             counters: Counters::default(),
             floors: Floors::default(),
             purges: Purges::default(),
@@ -167,7 +178,11 @@ impl Group {
         let there = shape.store.get(slot, key);
         match there {
             Some(entry) if !self.is_absent(&shape, &entry, now) => {
-                Ok(Found::Hit(self.hit(&shape, entry, most, now)))
+                let item = self.hit(&shape, entry, most, now);
+                if self.is_early(&shape, &item, Duration::ZERO) {
+                    return Ok(self.refresh(slot, key, item, now, owned));
+                }
+                Ok(Found::Hit(item))
             }
             None if matches!(shape.supply, Supply::None) => {
                 self.counters.misses.add();
@@ -217,9 +232,9 @@ impl Group {
         match &shape.supply {
             Supply::None => Ok(Found::Absent),
             Supply::Asked(source) => {
-                let stale = before.filter(|entry| !self.is_over(&shape, entry, now));
-                let stale = stale.map(|entry| Stale::new(entry, now, &shape.definition));
-                let missed = Missed { slot, key, authority: owned()?, now, stale };
+                let before = before.filter(|entry| !self.is_over(&shape, entry, now));
+                let stale = before.clone().map(|it| Stale::new(it, now, &shape.definition));
+                let missed = Missed { slot, key, authority: owned()?, now, before, stale };
                 Ok(self.wait_for_load(&mut stripe, source, missed))
             }
             Supply::Fixed(fixed) => {
@@ -231,10 +246,12 @@ impl Group {
                     key,
                     content_type: fixed::TEXT,
                     tags: "",
+                    validator: "",
                     value: value.as_bytes(),
                     ttl: None,
                     known: before.as_ref().map(Stored::version),
                     replaces: false,
+                    before: before.map_or(Before::Nothing, |_| Before::Replaced),
                     authority,
                     flight: None,
                     may_stay: true,

@@ -118,7 +118,7 @@ impl Group {
                 return Answer::LeaseLost;
             }
             entry.version = self.next_version(stripe, slot, authority, known, now);
-            entry.expires = shape.expires(ttl, authority, now);
+            entry.expires = shape.expires(ttl, authority, now, &self.chance);
             entry.is_stand_in = authority.is_stand_in();
             (entry.stored, entry.now) = (now, now);
             self.keep(shape, slot, &Stored::new(&entry), known.is_some());

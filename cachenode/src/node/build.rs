@@ -32,7 +32,10 @@ use uuid::Uuid;
 use super::{StartError, hinting, purging, relinquish, steadying, taking_over};
 use crate::{
     groups::Groups,
-    grpc::{Away, CacheService, Newer, NodeService, Rings, Steadiness, Takeovers, exchange_route},
+    grpc::{
+        Absences, Away, CacheService, Newer, NodeService, Rings, Steadiness, Takeovers,
+        exchange_route,
+    },
     http::{self, Registered},
     metrics::{GroupMetrics, NodeMetrics, RegistrationMetrics},
 };
@@ -134,6 +137,7 @@ pub(super) fn service(
         newer: Newer::default(),
         away: Away::new(metrics.clone()),
         purged: Notify::new(),
+        absences: Absences::new(),
         metrics,
     })
 }

@@ -200,6 +200,9 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
         created,
         use_bulk,
         loan_ms,
+        collapsed,
+        not_stored,
+        stale_ms,
         lease_token,
     } = said;
     if *lease_token != 0 {
@@ -216,6 +219,9 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
     numbers.varint(reply::CREATED, (*created).into());
     numbers.varint(reply::USE_BULK, (*use_bulk).into());
     numbers.varint(reply::LOAN_MS, (*loan_ms).into());
+    numbers.varint(reply::COLLAPSED, (*collapsed).into());
+    numbers.varint(reply::NOT_STORED, (*not_stored).into());
+    numbers.varint(reply::STALE_MS, (*stale_ms).into());
     let texts: [(u32, &[u8]); 3] = [
         (reply::MESSAGE, message.as_bytes()),
         (reply::CONTENT_TYPE, content_type.as_bytes()),
@@ -255,8 +261,8 @@ fn write_texts(texts: &[(u32, &[u8])], frame: &mut impl BufMut) {
     }
 }
 
-/// The most that [`write_reply`] puts into one: seven varints and two fixed numbers with their keys.
-const SMALL_BYTES: usize = 7 * 11 + 2 * 9;
+/// The most that [`write_reply`] puts into one: ten varints and two fixed numbers with their keys.
+const SMALL_BYTES: usize = 10 * 11 + 2 * 9;
 
 /// A few numbers, put together before they are written: a frame's buffer looks whether it has room at
 /// every call.
