@@ -164,9 +164,10 @@ impl Cache {
             None | Some(Look::Ask(None)) => self.call(ask, started).await?.reply,
             Some(Look::Ask(Some(wish))) => self.borrow(wish, ask, group, key, started).await?,
         };
-        Ok(match reply.lease_token {
-            0 => Leased::Entry(reply.into()),
-            token => Leased::Token(token),
+        Ok(if reply.to_bring {
+            Leased::Token(reply.version_lo)
+        } else {
+            Leased::Entry(reply.into())
         })
     }
 

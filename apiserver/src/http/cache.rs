@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::{
     Api, Worker, body,
     conditional::{etag, must_match, not_modified, of_write},
-    target,
+    target::{self, Target},
 };
 use crate::{cache::Entry, metrics::Operation};
 
@@ -132,12 +132,12 @@ fn headed(asked: &Parts, response: Response<Payload>) -> Response<Payload> {
 
 /// `GET` and `HEAD`.
 async fn get(worker: &Worker, parts: &Parts, started: Instant) -> Result<Answer> {
-    let target = target::of(&parts.uri)?;
-    if target.lease {
+    let Target { group, key, lease, .. } = target::of(&parts.uri)?;
+    if lease {
         // Seldom enough for a box.
-        return Box::pin(leased::get(worker, parts, target, started)).await;
+        return Box::pin(leased::get(worker, parts, (group, key), started)).await;
     }
-    let entry = worker.cache.get(target.group, target.key, started).await?;
+    let entry = worker.cache.get(group, key, started).await?;
     answered(worker, entry, parts, started)
 }
 

@@ -279,7 +279,8 @@ fn get(
             Leased::Found(Found::Stale(item)) => Found::Hit(item),
             Leased::Found(found) => found,
             Leased::Token(token) => {
-                return Ok(v1::Reply { lease_token: token, ..Default::default() });
+                let to_bring = true;
+                return Ok(v1::Reply { to_bring, version_lo: token, ..Default::default() });
             }
             Leased::Taken => return Err(absent().retry_after(TOKEN_RETRY).into()),
         }

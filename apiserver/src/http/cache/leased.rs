@@ -4,16 +4,14 @@
 use axum::response::Response;
 use common::{
     error::{Code, Error, Result},
+    key::{GroupName, Key},
     serve::Payload,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 use tokio::time::Instant;
 
 use super::{Answer, answered};
-use crate::{
-    cache::Leased,
-    http::{Worker, target::Target},
-};
+use crate::{cache::Leased, http::Worker};
 
 /// Carries the token: in the answer to who is to bring the value, and in the request that does.
 const LEASE: HeaderName = HeaderName::from_static("ringway-lease");
@@ -22,10 +20,10 @@ const LEASE: HeaderName = HeaderName::from_static("ringway-lease");
 pub(super) async fn get(
     worker: &Worker,
     parts: &Parts,
-    target: Target,
+    (group, key): (GroupName, Key),
     started: Instant,
 ) -> Result<Answer> {
-    match worker.cache.get_leased(target.group, target.key, started).await? {
+    match worker.cache.get_leased(group, key, started).await? {
         Leased::Entry(entry) => answered(worker, entry, parts, started),
         Leased::Token(token) => Ok((to_bring(worker, token), None)),
     }

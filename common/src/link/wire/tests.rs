@@ -59,11 +59,11 @@ prop_compose! {
         value in bytes(), (version_hi, version_lo) in (number(), number()),
         (age_ms, ttl_ms) in (number(), number()), (created, use_bulk, loan_ms) in any::<(bool, bool, u32)>(),
         (collapsed, not_stored, stale_ms) in any::<(bool, bool, u32)>(),
-        lease_token in prop_oneof![4 => Just(0), 1 => number()],
+        to_bring in prop::bool::weighted(0.2),
     ) -> v1::Reply {
         v1::Reply {
             code, message, value, content_type, version_hi, version_lo, age_ms, ttl_ms, source,
-            created, use_bulk, loan_ms, collapsed, not_stored, stale_ms, lease_token,
+            created, use_bulk, loan_ms, collapsed, not_stored, stale_ms, to_bring,
         }
     }
 }

@@ -203,9 +203,9 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
         collapsed,
         not_stored,
         stale_ms,
-        lease_token,
+        to_bring,
     } = said;
-    if *lease_token != 0 {
+    if *to_bring {
         write_op_head(id, op::REPLY, said.encoded_len(), frame);
         return said.encode_raw(frame);
     }
