@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use common::config::{HttpSettings, is_link_local};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{
     Client, RequestBuilder, Response,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -79,7 +79,7 @@ impl Origin for Http {
         let max_value = self.max_value;
         Box::pin(async move {
             let answer = sent(conditional(request?, &validator)).await?;
-            if answer.status() == StatusCode::NOT_MODIFIED {
+            if answer.status().as_u16() == 304 {
                 return Ok(Reloaded::Unchanged { ttl: freshness::of(answer.headers()) });
             }
             told(answer, max_value).await.map(Reloaded::Anew)

@@ -34,7 +34,7 @@ pub(super) fn block_bytes(content: u64) -> u64 {
 pub const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
 
 /// The longest validator that is kept, in bytes.
-pub(crate) const MAX_VALIDATOR_BYTES: usize = u8::MAX as usize;
+pub(crate) const MAX_VALIDATOR_BYTES: usize = 255;
 
 /// `expires_ms` of an entry that never does.
 const NEVER: u64 = u64::MAX;
