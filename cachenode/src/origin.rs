@@ -6,6 +6,10 @@
 
 pub mod fixed;
 pub(crate) mod http;
+pub(crate) mod opendal;
+mod secrets;
+#[cfg_attr(not(feature = "sql"), path = "origin/without_sql.rs")]
+pub(crate) mod sql;
 
 use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc, time::Duration};
 

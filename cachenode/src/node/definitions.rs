@@ -14,7 +14,7 @@ use super::StartError;
 use crate::{
     group::{Definition, Partition},
     groups::Groups,
-    origin::{Asked, OriginDefinition, http::Http},
+    origin::{Asked, OriginDefinition, http::Http, opendal::Opendal, sql},
     store::Eviction,
 };
 
@@ -83,6 +83,18 @@ fn origin(settings: &GroupSettings) -> Result<OriginDefinition, String> {
             origin: Arc::new(Http::new(http, settings.max_value)?),
             timeout: http.timeout,
             max_loads: http.max_loads,
+        }),
+        Some(OriginSettings::Opendal(opendal)) => OriginDefinition::Asked(Asked {
+            kind: "opendal",
+            origin: Arc::new(Opendal::new(opendal, settings.max_value)?),
+            timeout: opendal.timeout,
+            max_loads: opendal.max_loads,
+        }),
+        Some(OriginSettings::Sql(sql)) => OriginDefinition::Asked(Asked {
+            kind: "sql",
+            origin: sql::origin(sql, settings.max_value)?,
+            timeout: sql.timeout,
+            max_loads: sql.max_loads,
         }),
     })
 }

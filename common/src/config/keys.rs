@@ -241,6 +241,8 @@ pub(super) static GROUP_KEYS: &[Key] = &[
         "Hot values are loaded anew a little before their time is over, so that nobody waits for them: \
          1 is usual, more is earlier, 0 is off."),
     unset("origin", Kind::Origin, "none, a miss is a miss",
-        "Where missing values come from: `{ kind = \"static\", values = { Tom = \"630\" } }` or \
-         `{ kind = \"http\", url = \"http://127.0.0.1:9000/users/{key}\" }`."),
+        "Where missing values come from: `{ kind = \"static\", values = { Tom = \"630\" } }`, \
+         `{ kind = \"http\", url = \"http://127.0.0.1:9000/users/{key}\" }`, \
+         `{ kind = \"opendal\", scheme = \"fs\", path = \"{key}\", options = { root = \"/srv/users\" } }` or \
+         `{ kind = \"sql\", url = \"sqlite:///srv/users.db\", query = \"SELECT value FROM users WHERE key = $1\" }`."),
 ];

@@ -17,11 +17,13 @@ use axum::{
 use fleet::{
     cluster::{Cluster, Extras, Plan},
     eventually, http,
-    process::{Process, Spec, binary},
 };
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 
-use crate::api::{assert_error, query};
+use crate::{
+    api::{assert_error, query},
+    asking::refusal,
+};
 
 /// What every request has to bring along.
 const TOKEN: &str = "Bearer sesame";
@@ -184,15 +186,7 @@ async fn while_their_owner_is_gone_keys_are_loaded_elsewhere() {
 
 #[tokio::test]
 async fn a_secret_that_is_not_set_is_asked_for_by_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("ringway.toml");
-    std::fs::write(&file, config("127.0.0.1:1".parse().unwrap())).unwrap();
-    let spec = Spec::new("node", binary("cachenode").unwrap())
-        .args(["--node-port=0", "--http-port=0", "--config"])
-        .arg(&file);
-    let node = Process::start(&spec, dir.path()).unwrap();
-    assert!(!node.wait(Duration::from_secs(10)).await.unwrap().success());
-    let lines = node.lines().join("\n");
+    let lines = refusal(&config("127.0.0.1:1".parse().unwrap())).await;
     for part in ["groups.users.origin.headers.Authorization", "ORIGIN_TOKEN"] {
         assert!(lines.contains(part), "{part}: {lines}");
     }
