@@ -15,13 +15,17 @@ use arc_swap::Guard;
 use super::{Authority, Definition, Group};
 use crate::{
     origin::Supply,
-    store::{Store, Stored},
+    store::{Moving, Store, Stored},
 };
 
 pub(super) struct Shape {
     pub(super) definition: Arc<Definition>,
     pub(super) supply: Supply,
     pub(super) store: Arc<dyn Store>,
+    /// The same store, while entries are moved into the one that the definition asks for.
+    moving: Option<Arc<Moving>>,
+    /// What stores that the group had before have thrown out.
+    pub(super) evicted_before: u64,
     /// Whether values may have been lent by this definition or one before it.
     pub(super) may_have_lent: bool,
 }
@@ -31,7 +35,31 @@ impl Shape {
         Self {
             supply: definition.origin.supply(),
             store: definition.eviction.store(definition.capacity),
+            moving: None,
+            evicted_before: 0,
             may_have_lent: definition.lends(),
+            definition: Arc::new(definition),
+        }
+    }
+
+    /// The shape by another definition.
+    fn redefined(&self, definition: Definition, has_new_origin: bool) -> Self {
+        let is_as_before = self.definition.eviction == definition.eviction
+            && self.definition.capacity == definition.capacity;
+        let (store, moving) = if is_as_before {
+            (Arc::clone(&self.store), self.moving.clone())
+        } else {
+            let new = definition.eviction.store(definition.capacity);
+            let moving = Moving::new(Arc::clone(&self.store), new);
+            (Arc::clone(&moving) as Arc<dyn Store>, Some(moving))
+        };
+        let supply = if has_new_origin { definition.origin.supply() } else { self.supply.clone() };
+        Self {
+            supply,
+            store,
+            moving,
+            evicted_before: self.evicted_before,
+            may_have_lent: self.may_have_lent || definition.lends(),
             definition: Arc::new(definition),
         }
     }
@@ -75,14 +103,15 @@ impl Group {
     }
 
     /// Takes on another definition; the name stays. Entries stay as well, with the time to live that
-    /// they have; what is stored from now on goes by the new one, and so does the next load. May walk
-    /// all entries: not for a worker.
-    pub fn define(&self, definition: Definition) {
+    /// they have; what is stored from now on goes by the new one, and so does the next load. True: the
+    /// entries have to be moved, by [`Group::move_entries`]. Waits for a move that is under way, and may
+    /// walk all entries: not for a worker.
+    pub fn define(&self, definition: Definition) -> bool {
         let _one_at_a_time = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.shape.load_full();
         let definition = Definition { name: self.name.clone(), ..definition };
         if *before.definition == definition {
-            return;
+            return before.moving.is_some();
         }
         if before.definition.idle.is_zero() && !definition.idle.is_zero() {
             // Until now nobody noted when they were read.
@@ -94,12 +123,8 @@ impl Group {
             before.store.pick(&mut touch, usize::MAX);
         }
         let has_new_origin = before.definition.origin != definition.origin;
-        let shape = Shape {
-            supply: if has_new_origin { definition.origin.supply() } else { before.supply.clone() },
-            store: Arc::clone(&before.store),
-            may_have_lent: before.may_have_lent || definition.lends(),
-            definition: Arc::new(definition),
-        };
+        let shape = before.redefined(definition, has_new_origin);
+        let is_moving = shape.moving.is_some();
         self.shape.store(Arc::new(shape));
         // After this nobody changes a key by the old one any more.
         self.critical.each(|stripe| {
@@ -109,6 +134,34 @@ impl Group {
         });
         // Entries may be over earlier than was noted.
         self.expect_expiry(Some(0));
+        is_moving
+    }
+
+    /// Moves the entries into the store that the definition asks for, if they are in another one. Walks
+    /// all of them: not for a worker.
+    pub fn move_entries(&self) {
+        let _one_at_a_time = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
+        let shape = self.shape.load_full();
+        let Some(moving) = &shape.moving else { return };
+        loop {
+            let slots = moving.slots();
+            if slots.is_empty() {
+                break;
+            }
+            for slot in slots {
+                let _section = self.critical.enter(slot);
+                moving.step(slot);
+            }
+        }
+        let done = Shape {
+            store: moving.new_store(),
+            moving: None,
+            evicted_before: shape.evicted_before + moving.old_evictions(),
+            definition: Arc::clone(&shape.definition),
+            supply: shape.supply.clone(),
+            may_have_lent: shape.may_have_lent,
+        };
+        self.shape.store(Arc::new(done));
     }
 
     /// How it is now. To be loaded in the key's critical section by whoever changes a key.

@@ -180,8 +180,8 @@ fn stand_in(
     sender: &Sender<'_>,
     claim: Option<Claim>,
 ) -> Result<(Kind, bool), Waiting> {
-    let strict = |group: &_| operation::partition_of(group) == Partition::Strict;
-    if node.groups.get(&request.group).is_some_and(|group| strict(group)) {
+    let strict = |group: &crate::group::Group| operation::partition_of(group) == Partition::Strict;
+    if node.groups.now().get(&request.group).is_some_and(|it| strict(&it.group)) {
         let text = format!("node {} can't be reached, and its group is strict", owner.id);
         let error = Error::new(Code::NodeUnavailable, text).retry_after(COME_AGAIN);
         return Ok((Kind::Reply(error.to_reply()), false));
