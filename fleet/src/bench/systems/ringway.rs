@@ -16,7 +16,7 @@ use crate::{
     etcd::Etcd,
     eventually::eventually,
     http, memory,
-    process::{Process, Spec, binary},
+    process::{BuildError, Process, Spec, binary},
 };
 
 /// Worker threads of the gateway, which shares two cores with its nodes and with the load. As with nginx,
@@ -105,11 +105,23 @@ impl Ringway {
     /// # Errors
     /// [`SystemError`]
     pub async fn start(nodes: usize, settings: Settings) -> Result<Self, SystemError> {
+        Self::start_from(binary, nodes, settings).await
+    }
+
+    /// The same, with the binaries of another build: `program` says where one of a name is.
+    ///
+    /// # Errors
+    /// [`SystemError`]
+    pub async fn start_from(
+        program: impl Fn(&str) -> Result<PathBuf, BuildError>,
+        nodes: usize,
+        settings: Settings,
+    ) -> Result<Self, SystemError> {
         let dir = tempfile::tempdir()?;
         let etcd = Etcd::start().await?;
         let config = write_config(settings, dir.path())?;
-        let start = |name: &str, program: &str, ports: &[&str]| -> Result<Process, SystemError> {
-            let spec = Spec::new(name, binary(program)?).args(ports);
+        let start = |name: &str, server: &str, ports: &[&str]| -> Result<Process, SystemError> {
+            let spec = Spec::new(name, program(server)?).args(ports);
             let mut spec = spec.arg(format!("--etcd-endpoints={}", etcd.endpoint()));
             if let Some(file) = &config {
                 spec = spec.arg("--config").arg(file);
