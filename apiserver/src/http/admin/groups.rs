@@ -5,7 +5,6 @@
 
 use axum::{
     Json,
-    body::Body,
     extract::{Path, Request, State},
     response::{IntoResponse, Response},
 };

@@ -1,5 +1,10 @@
 //! A definition changes while the group lives.
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
 use super::*;
 
 #[test]
@@ -94,7 +99,6 @@ fn a_smaller_capacity_keeps_what_was_used_last_and_a_larger_one_everything() {
 
 #[test]
 fn what_is_written_while_entries_move_is_never_lost() {
-    use std::thread;
     let bench = bench(|_| {});
     let group = &bench.group;
     let set = |n: u64, round: u64| {
@@ -102,16 +106,19 @@ fn what_is_written_while_entries_move_is_never_lost() {
         group.set(&write(&n.to_string(), &value), owner).unwrap();
     };
     (0..64).for_each(|n| set(n, 0));
+    let is_moved = AtomicBool::new(false);
+    let (set, is_moved, bench) = (&set, &is_moved, &bench);
     thread::scope(|scope| {
-        let mover = scope.spawn(|| {
+        scope.spawn(move || {
             for eviction in [Eviction::TinyLfu, Eviction::Lru].repeat(20) {
                 bench.redefine(|it| it.eviction = eviction);
                 group.move_entries();
             }
+            is_moved.store(true, Ordering::Release);
         });
-        let writer = |first: u64| {
+        let writer = move |first: u64| {
             let mut round = 0;
-            while !mover.is_finished() {
+            while !is_moved.load(Ordering::Acquire) {
                 round += 1;
                 for n in first..first + 32 {
                     set(n, round);
@@ -119,8 +126,8 @@ fn what_is_written_while_entries_move_is_never_lost() {
                 }
             }
         };
-        let writer = &writer;
-        let writers = [0, 32].map(|first| scope.spawn(move || writer(first)));
-        writers.into_iter().for_each(|it| it.join().unwrap());
+        for first in [0, 32] {
+            scope.spawn(move || writer(first));
+        }
     });
 }
