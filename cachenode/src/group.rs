@@ -28,7 +28,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use common::{
     clock::Clock,
     entry::{HybridClock, Version},
@@ -54,7 +53,7 @@ use self::{
     critical::{Critical, Stripe},
     floor::Floors,
     loading::Missed,
-    shape::Shape,
+    shape::{Shape, Shapes},
     stats::Counters,
 };
 use crate::{
@@ -66,7 +65,7 @@ use crate::{
 /// A group at work.
 pub struct Group {
     name: GroupName,
-    shape: ArcSwap<Shape>,
+    shapes: Shapes,
     /// Held by whoever changes the shape.
     defining: Mutex<()>,
     /// Room for loads that are under way or wait for their turn.
@@ -108,7 +107,7 @@ impl Group {
     ) -> Self {
         Self {
             name: definition.name.clone(),
-            shape: ArcSwap::from_pointee(Shape::new(definition)),
+            shapes: Shapes::new(definition),
             defining: Mutex::default(),
             waiting_loads: Arc::new(Semaphore::new(MAX_WAITING_LOADS)),
             slots,
@@ -162,7 +161,7 @@ impl Group {
             Some(entry) if !self.is_absent(&shape, &entry, now) => {
                 Ok(Found::Hit(self.hit(&shape, entry, most, now)))
             }
-            None if matches!(shape.supply, Supply::None) => {
+            None if matches!(shape.supply, Supply::None) && self.is_current(&shape) => {
                 self.counters.misses.add();
                 Ok(Found::Absent)
             }

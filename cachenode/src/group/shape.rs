@@ -3,14 +3,16 @@
 //! A shape is immutable and swapped as a whole, so that whoever reads goes by one definition from
 //! beginning to end, without a lock. Who changes a key loads the shape inside the key's critical
 //! section: once a shape is in place and every section has been passed through, nobody changes
-//! anything by the one before.
+//! anything by the one before. A group that never changes does not pay for that it could: its first
+//! shape is simply there.
 
 use std::{
-    sync::{Arc, PoisonError},
+    ops::Deref,
+    sync::{Arc, OnceLock, PoisonError},
     time::Duration,
 };
 
-use arc_swap::Guard;
+use arc_swap::{ArcSwap, Guard};
 
 use super::{Authority, Definition, Group};
 use crate::{
@@ -30,8 +32,50 @@ pub(super) struct Shape {
     pub(super) may_have_lent: bool,
 }
 
-impl Shape {
+/// The shape of a group as it is and was.
+pub(super) struct Shapes {
+    first: Arc<Shape>,
+    /// The last one, once there was another.
+    later: OnceLock<ArcSwap<Shape>>,
+}
+
+/// A shape that was loaded.
+pub(super) enum Current<'a> {
+    First(&'a Arc<Shape>),
+    Later(Guard<Arc<Shape>>),
+}
+
+impl Deref for Current<'_> {
+    type Target = Arc<Shape>;
+
+    fn deref(&self) -> &Arc<Shape> {
+        match self {
+            Self::First(shape) => shape,
+            Self::Later(shape) => shape,
+        }
+    }
+}
+
+impl Shapes {
     pub(super) fn new(definition: Definition) -> Self {
+        Self { first: Arc::new(Shape::new(definition)), later: OnceLock::new() }
+    }
+
+    fn load(&self) -> Current<'_> {
+        match self.later.get() {
+            None => Current::First(&self.first),
+            Some(later) => Current::Later(later.load()),
+        }
+    }
+
+    fn store(&self, shape: Shape) {
+        let shape = Arc::new(shape);
+        self.later.get_or_init(|| ArcSwap::new(Arc::clone(&shape))).store(shape);
+    }
+}
+
+impl Shape {
+    fn new(definition: Definition) -> Self {
         Self {
             supply: definition.origin.supply(),
             store: definition.eviction.store(definition.capacity),
@@ -108,7 +152,7 @@ impl Group {
     /// walk all entries: not for a worker.
     pub fn define(&self, definition: Definition) -> bool {
         let _one_at_a_time = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.shape.load_full();
+        let before = Arc::clone(&self.shape());
         let definition = Definition { name: self.name.clone(), ..definition };
         if *before.definition == definition {
             return before.moving.is_some();
@@ -125,7 +169,7 @@ impl Group {
         let has_new_origin = before.definition.origin != definition.origin;
         let shape = before.redefined(definition, has_new_origin);
         let is_moving = shape.moving.is_some();
-        self.shape.store(Arc::new(shape));
+        self.shapes.store(shape);
         // After this nobody changes a key by the old one any more.
         self.critical.each(|stripe| {
             if has_new_origin {
@@ -141,7 +185,7 @@ impl Group {
     /// all of them: not for a worker.
     pub fn move_entries(&self) {
         let _one_at_a_time = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
-        let shape = self.shape.load_full();
+        let shape = Arc::clone(&self.shape());
         let Some(moving) = &shape.moving else { return };
         loop {
             let slots = moving.slots();
@@ -161,11 +205,16 @@ impl Group {
             supply: shape.supply.clone(),
             may_have_lent: shape.may_have_lent,
         };
-        self.shape.store(Arc::new(done));
+        self.shapes.store(done);
     }
 
     /// How it is now. To be loaded in the key's critical section by whoever changes a key.
-    pub(super) fn shape(&self) -> Guard<Arc<Shape>> {
-        self.shape.load()
+    pub(super) fn shape(&self) -> Current<'_> {
+        self.shapes.load()
+    }
+
+    /// Whether it still is like that: what is not in its store may have been moved otherwise.
+    pub(super) fn is_current(&self, shape: &Arc<Shape>) -> bool {
+        Arc::ptr_eq(&self.shape(), shape)
     }
 }

@@ -85,7 +85,7 @@ fn compare(name: &GroupName, ours: &GroupDefinition, there: &GroupRecord) {
         let differences: Vec<_> = differences.iter().map(ToString::to_string).collect();
         let differences = differences.join(", ");
         tracing::warn!(
-            group = %name, differences,
+            group = %name, %differences,
             "the cluster's definition of the group is not this file's, and wins; --apply-groups \
              replaces it"
         );
