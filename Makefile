@@ -5,7 +5,7 @@ CARGO ?= cargo
 export RINGWAY_TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run test tools build lint doc bench bench-ring bench-instructions bench-memory bench-peers faults soak clean toolchain
+.PHONY: help run demo test tools build lint doc bench bench-ring bench-instructions bench-memory bench-hit-ratio bench-peers faults soak clean toolchain
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,12 +13,15 @@ help: ## this list
 run: toolchain ## start a local fleet: 3 nodes and a gateway in one process
 	$(CARGO) run -p ringway-fleet --bin fleet
 
+demo: toolchain ## a fleet before a slow database: asked, counted, and ended (ARGS=--stay goes on)
+	$(CARGO) run -p ringway-fleet --bin demo -- $(ARGS)
+
 test: tools ## fetch what the tests need and run them all (short forms)
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 
-tools: toolchain ## make etcd, etcdctl and wrk callable in target/tools/bin, without root
-	tools/fetch-debian etcd etcdctl wrk
+tools: toolchain ## make etcd, wrk, redis, PostgreSQL callable in target/tools/bin, without root
+	tools/fetch-debian etcd etcdctl wrk redis-server postgres initdb
 
 build: toolchain ## the release binaries
 	$(CARGO) build --release --workspace --bins
@@ -26,6 +29,7 @@ build: toolchain ## the release binaries
 lint: toolchain ## formatting, clippy and rustdoc; any warning is an error
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p cachenode -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace
 
 doc: toolchain ## the API documentation, in target/doc
@@ -51,6 +55,9 @@ bench-memory: toolchain ## what entries cost in memory, in either store, with ea
 	$(CARGO) bench -p cachenode --bench memory
 	$(CARGO) bench -p cachenode --bench memory --features bench-glibc
 	$(CARGO) bench -p cachenode --bench memory --features bench-mimalloc
+
+bench-hit-ratio: toolchain ## how many reads each store answers, beside an exact LRU, on traces from a seed
+	$(CARGO) bench -p cachenode --bench hit_ratio
 
 faults: tools ## the long fault suite, which asserts times (as root, for network namespaces)
 	$(CARGO) build --release --workspace --bins

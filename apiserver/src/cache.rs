@@ -35,6 +35,12 @@ pub(crate) struct Entry {
     /// `None`: it never expires.
     pub(crate) ttl: Option<Duration>,
     pub(crate) source: v1::Source,
+    /// Somebody else's load, or read, brought it.
+    pub(crate) is_collapsed: bool,
+    /// It was loaded, and is kept.
+    pub(crate) is_stored: bool,
+    /// Time since it expired, in milliseconds.
+    pub(crate) stale_ms: u32,
     /// It was held here.
     pub(crate) is_near: bool,
 }
@@ -52,6 +58,9 @@ impl From<v1::Reply> for Entry {
         Self {
             version: version_of(&reply),
             source: reply.source(),
+            is_collapsed: reply.collapsed,
+            is_stored: !reply.not_stored,
+            stale_ms: reply.stale_ms,
             value: reply.value,
             content_type: reply.content_type.into(),
             age: Duration::from_millis(reply.age_ms),
@@ -64,8 +73,18 @@ impl From<v1::Reply> for Entry {
 impl From<Lent> for Entry {
     fn from(lent: Lent) -> Self {
         let Lent { value, content_type, version, age, ttl } = lent;
-        let (source, is_near) = (v1::Source::Hit, true);
-        Self { value, content_type, version, age, ttl, source, is_near }
+        Self {
+            value,
+            content_type,
+            version,
+            age,
+            ttl,
+            source: v1::Source::Hit,
+            is_collapsed: false,
+            is_stored: true,
+            stale_ms: 0,
+            is_near: true,
+        }
     }
 }
 

@@ -168,7 +168,8 @@ impl Near {
 
     /// Holds what `lender` has lent with a reply, if it may be held yet.
     pub fn install(&self, wish: &Wish, group: &str, key: &str, reply: &v1::Reply, lender: Lender) {
-        let is_current = reply.source() != v1::Source::Stale && !reply.use_bulk;
+        let is_stale = matches!(reply.source(), v1::Source::Stale | v1::Source::Outdated);
+        let is_current = !is_stale && !reply.use_bulk;
         if !is_current || reply.value.len() > BULK_OVER {
             return;
         }

@@ -8,8 +8,10 @@
 mod applied;
 mod arrival;
 mod authority;
+mod chance;
 mod critical;
 mod definition;
+mod early;
 mod flights;
 mod floor;
 mod found;
@@ -40,9 +42,10 @@ pub use self::{
     authority::{Authority, STAND_IN_TTL},
     definition::{Definition, Partition},
     flights::{Outcome, Stale, Ticket, Waiting},
-    found::{Found, Item},
+    found::{Before, Found, Item, Way},
     loading::{ERROR_LIFE, MAX_WAITING_LOADS},
-    loans::LentKey,
+    loans::{Lending, LentKey},
+    shape::RENEWABLE_FOR,
     stats::GroupStats,
     tombstones::TOMBSTONE_LIFE,
     upkeep::{SWEEP_EVERY, SWEEP_LIMIT},
@@ -50,7 +53,9 @@ pub use self::{
 };
 use self::{
     arrival::Arrival,
+    chance::Chance,
     critical::{Critical, Stripe},
+    early::LoadTime,
     floor::Floors,
     loading::Missed,
     shape::{Shape, Shapes},
@@ -74,6 +79,8 @@ pub struct Group {
     critical: Critical,
     clock: Arc<dyn Clock>,
     hybrid: HybridClock,
+    chance: Chance,
+    load_time: LoadTime,
     counters: Counters,
     floors: Floors,
     /// When entries are next looked through for expired ones, in milliseconds.
@@ -105,6 +112,8 @@ impl Group {
         slots: Slots,
         loans: &LoanMetrics,
     ) -> Self {
+        // Another hash with a seed nobody knows.
+        let seed = Slots::new().of(definition.name.as_str());
         Self {
             name: definition.name.clone(),
             shapes: Shapes::new(definition),
@@ -114,6 +123,8 @@ impl Group {
             critical: Critical::new(loans),
             clock,
             hybrid,
+            chance: Chance::new(seed),
+            load_time: LoadTime::default(),
             counters: Counters::default(),
             floors: Floors::default(),
             next_sweep_ms: AtomicU64::new(0),
@@ -159,7 +170,11 @@ impl Group {
         let there = shape.store.get(slot, key);
         match there {
             Some(entry) if !self.is_absent(&shape, &entry, now) => {
-                Ok(Found::Hit(self.hit(&shape, entry, most, now)))
+                let item = self.hit(&shape, entry, most, now);
+                if self.is_early(&shape, &item, Duration::ZERO) {
+                    return Ok(self.refresh(slot, key, item, now, owned));
+                }
+                Ok(Found::Hit(item))
             }
             None if matches!(shape.supply, Supply::None) && self.is_current(&shape) => {
                 self.counters.misses.add();
@@ -204,9 +219,9 @@ impl Group {
         match &shape.supply {
             Supply::None => Ok(Found::Absent),
             Supply::Asked(source) => {
-                let stale = before.filter(|entry| !self.is_over(&shape, entry, now));
-                let stale = stale.map(|entry| Stale::new(entry, now, &shape.definition));
-                let missed = Missed { slot, key, authority: owned()?, now, stale };
+                let before = before.filter(|entry| !self.is_over(&shape, entry, now));
+                let stale = before.clone().map(|it| Stale::new(it, now, &shape.definition));
+                let missed = Missed { slot, key, authority: owned()?, now, before, stale };
                 Ok(self.wait_for_load(&mut stripe, source, missed))
             }
             Supply::Fixed(fixed) => {
@@ -217,10 +232,12 @@ impl Group {
                     slot,
                     key,
                     content_type: fixed::TEXT,
+                    validator: "",
                     value: value.as_bytes(),
                     ttl: None,
                     known: before.as_ref().map(Stored::version),
                     replaces: false,
+                    before: before.map_or(Before::Nothing, |_| Before::Replaced),
                     authority,
                     may_stay: true,
                     now,

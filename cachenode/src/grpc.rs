@@ -1,5 +1,6 @@
 //! The node's gRPC service: the Exchange stream, the simple calls, and what they share.
 
+mod absence;
 mod away;
 mod behind;
 mod deferred;
@@ -40,6 +41,7 @@ use tower::service_fn;
 
 use crate::{groups::Groups, metrics::NodeMetrics};
 
+pub(crate) use absence::{Absences, QUESTION};
 pub(crate) use away::Away;
 pub(crate) use newer::Newer;
 pub(crate) use rings::Rings;
@@ -66,6 +68,8 @@ pub(crate) struct NodeService {
     pub(crate) takeovers: Takeovers,
     /// What was done in the stead of other nodes.
     pub(crate) away: Arc<Away>,
+    /// Whether owners that do not answer are gone.
+    pub(crate) absences: Absences,
     /// What others have seen of the cluster state, and this node has not.
     pub(crate) newer: Newer,
     /// Whether this process has been running all the time.

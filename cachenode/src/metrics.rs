@@ -25,6 +25,7 @@ pub(crate) struct NodeMetrics {
     pub(crate) relays_done: Counter,
     pub(crate) relays_failed: Counter,
     pub(crate) stand_ins: Counter,
+    pub(crate) absences: Counter,
     pub(crate) hints_kept: Counter,
     pub(crate) hints_delivered: Counter,
     pub(crate) hints_dropped: Counter,
@@ -41,6 +42,7 @@ impl NodeMetrics {
             (&self.relays_done, "ringway_relays_done", "Relays that the owner answered"),
             (&self.relays_failed, "ringway_relays_failed", "Owners that could not be asked"),
             (&self.stand_ins, "ringway_stand_ins", "Operations done in an owner's stead"),
+            (&self.absences, "ringway_absences", "Times an owner was found to be absent"),
             (&self.hints_kept, "ringway_hints_kept", "Hints of such writes kept for owners"),
             (&self.hints_delivered, "ringway_hints_delivered", "Hints that owners have taken"),
             (&self.hints_dropped, "ringway_hints_dropped", "Hints for nodes that are gone"),
@@ -82,11 +84,15 @@ impl fmt::Debug for GroupMetrics {
 
 type Read = fn(&GroupStats) -> u64;
 
-const COUNTERS: [(&str, &str, Read); 7] = [
+const COUNTERS: [(&str, &str, Read); 9] = [
     ("ringway_group_hits", "Reads that found an entry", |stats| stats.hits),
     ("ringway_group_misses", "Reads that found none", |stats| stats.misses),
     ("ringway_group_loads", "Misses that the origin had a value for", |stats| stats.loads),
     ("ringway_group_failed_loads", "Loads the origin failed at", |stats| stats.failed_loads),
+    ("ringway_group_early_loads", "Loads begun before the value's time was over", |stats| {
+        stats.early_loads
+    }),
+    ("ringway_group_renewals", "Values the origin said are still true", |stats| stats.renewals),
     ("ringway_group_sets", "Sets that were applied", |stats| stats.sets),
     ("ringway_group_deletes", "Deletes that removed an entry", |stats| stats.deletes),
     ("ringway_group_evictions", "Entries thrown out for want of room", |stats| stats.evictions),

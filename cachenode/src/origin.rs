@@ -6,6 +6,10 @@
 
 pub mod fixed;
 pub(crate) mod http;
+pub(crate) mod opendal;
+mod secrets;
+#[cfg_attr(not(feature = "sql"), path = "origin/without_sql.rs")]
+pub(crate) mod sql;
 
 use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc, time::Duration};
 
@@ -22,6 +26,14 @@ use self::fixed::Fixed;
 pub trait Origin: Send + Sync + 'static {
     /// Asks for the value of `key`; `None`: there is none. An empty value is a value.
     fn load(&self, key: String) -> Loading;
+
+    /// Asks whether the value of `key` that came with this [validator](Loaded::validator) is still true.
+    /// Whoever can't tell loads it.
+    fn reload(&self, key: String, validator: String) -> Reloading {
+        let _ = validator;
+        let load = self.load(key);
+        Box::pin(async move { load.await.map(Reloaded::Anew) })
+    }
 }
 
 /// What an origin does for one key.
@@ -37,6 +49,21 @@ where
     }
 }
 
+/// What an origin does for a key of which there is a value.
+pub type Reloading = Pin<Box<dyn Future<Output = Result<Reloaded, LoadError>> + Send>>;
+
+/// What became of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reloaded {
+    /// It is still true.
+    Unchanged {
+        /// How long it stays so, as in [`Loaded::ttl`].
+        ttl: Option<Duration>,
+    },
+    /// There is another one, the same, or none.
+    Anew(Option<Loaded>),
+}
+
 /// A value as its origin has it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Loaded {
@@ -44,6 +71,8 @@ pub struct Loaded {
     pub value: Bytes,
     /// Its content type; empty: `application/octet-stream`.
     pub content_type: String,
+    /// By what its origin can tell whether it is still true, up to 255 bytes; empty: it can't.
+    pub validator: String,
     /// How long it stays true; `None`: as long as the group says; zero: it is not kept.
     pub ttl: Option<Duration>,
 }

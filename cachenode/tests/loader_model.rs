@@ -2,20 +2,25 @@
 //!
 //! - what is read is the last write of its key, or comes from a load that began after that write;
 //! - a reader that began after a write is not answered by a load from before it;
-//! - a key has at most one load under way that began after its last write;
+//! - a key has at most one load under way that began after its last write, however it came about: a
+//!   miss, a value that is past its time, or one that is loaded anew before that;
+//! - what its origin renews, and what is answered because the origin is late, is no older than that;
 //! - every reader that stays gets an answer once its load is over, however that ends.
 #![allow(clippy::unwrap_used)]
 
 use std::{
     collections::HashMap,
     convert::Infallible,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use cachenode::{
     group::{Authority, Definition, Delete, Found, Group, Item, Outcome, Write},
-    origin::{Asked, LoadError, Loaded, OriginDefinition},
+    origin::{Asked, LoadError, Loaded, Loading, Origin, OriginDefinition, Reloaded, Reloading},
 };
 use common::{
     clock::{Clock, ManualClock},
@@ -48,6 +53,8 @@ enum Step {
     Kill(Index),
     /// A reader leaves.
     Leave(Index),
+    /// A reader has no more patience with the origin: it takes what there is, if it may.
+    Settle(Index),
     Advance(Duration),
     /// From now on the node may store what it loads, or not.
     Own(bool),
@@ -56,6 +63,8 @@ enum Step {
 #[derive(Debug, Clone, Copy)]
 enum Said {
     Value,
+    /// What there was is still true; a value if it is not asked that.
+    Unchanged,
     Nothing,
     Failure,
     Panic,
@@ -64,7 +73,7 @@ enum Said {
 fn step() -> impl Strategy<Value = Step> {
     let key = || 0..KEYS.len();
     let said = prop_oneof![
-        4 => Just(Said::Value), 1 => Just(Said::Nothing), 1 => Just(Said::Failure),
+        4 => Just(Said::Value), 2 => Just(Said::Unchanged), 1 => Just(Said::Nothing), 1 => Just(Said::Failure),
         1 => Just(Said::Panic),
     ];
     prop_oneof![
@@ -74,8 +83,10 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (any::<Index>(), said).prop_map(|(load, said)| Step::Answer(load, said)),
         1 => any::<Index>().prop_map(Step::Kill),
         1 => any::<Index>().prop_map(Step::Leave),
+        1 => any::<Index>().prop_map(Step::Settle),
         2 => prop_oneof![
-            Just(Duration::from_millis(100)), Just(NEGATIVE_TTL), Just(TTL / 2), Just(TTL),
+            Just(Duration::from_millis(100)), Just(NEGATIVE_TTL), Just(TTL / 4), Just(TTL / 2),
+            Just(TTL),
         ].prop_map(Step::Advance),
         1 => any::<bool>().prop_map(Step::Own),
     ]
@@ -83,6 +94,56 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// What the origin's loads are told to say, in the order in which they came.
 type Told = Arc<Mutex<Vec<oneshot::Sender<Said>>>>;
+
+/// An origin that says what it is told to. Its values are numbered by its loads, and are their own
+/// validators.
+struct Scripted {
+    told: Told,
+    loads: AtomicUsize,
+}
+
+impl Scripted {
+    /// What the next load says.
+    fn next(&self) -> impl Future<Output = Result<(Said, usize), LoadError>> + use<> {
+        let (tell, said) = oneshot::channel();
+        self.told.lock().unwrap().push(tell);
+        let number = self.loads.fetch_add(1, Ordering::SeqCst);
+        async move {
+            match said.await {
+                Ok(Said::Panic) => panic!("on purpose"),
+                Ok(Said::Failure) | Err(_) => Err(LoadError::failed("on purpose")),
+                Ok(said) => Ok((said, number)),
+            }
+        }
+    }
+}
+
+fn value(number: usize) -> Loaded {
+    let value = format!("load {number}");
+    Loaded { validator: value.clone(), ..Loaded::from(value) }
+}
+
+impl Origin for Scripted {
+    fn load(&self, _: String) -> Loading {
+        let next = self.next();
+        Box::pin(async move {
+            let (said, number) = next.await?;
+            Ok((!matches!(said, Said::Nothing)).then(|| value(number)))
+        })
+    }
+
+    fn reload(&self, _: String, validator: String) -> Reloading {
+        assert!(validator.starts_with("load "), "{validator}");
+        let next = self.next();
+        Box::pin(async move {
+            Ok(match next.await? {
+                (Said::Unchanged, _) => Reloaded::Unchanged { ttl: None },
+                (Said::Nothing, _) => Reloaded::Anew(None),
+                (_, number) => Reloaded::Anew(Some(value(number))),
+            })
+        })
+    }
+}
 
 /// A load under way, or one that was.
 struct Load {
@@ -97,6 +158,8 @@ struct Load {
 struct Reader {
     key: usize,
     began: usize,
+    /// What it may be answered if the origin is late.
+    instead: Option<Item>,
     outcome: JoinHandle<Outcome>,
 }
 
@@ -122,24 +185,13 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let told = Told::default();
-        let (asks, count) = (Arc::clone(&told), Arc::new(Mutex::new(0)));
-        let origin = move |_: String| {
-            let (tell, said) = oneshot::channel();
-            asks.lock().unwrap().push(tell);
-            let mut count = count.lock().unwrap();
-            let number = *count;
-            *count += 1;
-            async move {
-                match said.await {
-                    Ok(Said::Value) => Ok(Some(Loaded::from(format!("load {number}")))),
-                    Ok(Said::Nothing) => Ok(None),
-                    Ok(Said::Panic) => panic!("on purpose"),
-                    Ok(Said::Failure) | Err(_) => Err(LoadError::failed("on purpose")),
-                }
-            }
-        };
+        let origin = Scripted { told: Arc::clone(&told), loads: AtomicUsize::new(0) };
         let definition = Definition {
             ttl: TTL,
+            ttl_jitter: 100,
+            // As early as can be: loads take as long as the clock is moved meanwhile.
+            early_refresh: 10_000,
+            soft_timeout: Duration::from_millis(1),
             negative_ttl: NEGATIVE_TTL,
             stale_while_revalidate: TTL / 2,
             stale_if_error: TTL,
@@ -198,6 +250,7 @@ impl Bench {
             // Old it may be, but not written over.
             self.check(key, self.now, &stale.item)?;
         }
+        let instead = waiting.stale().filter(|stale| stale.on_error).map(|it| it.item.clone());
         if let Some(ticket) = waiting.take_ticket() {
             let last = self.last(key, self.now);
             let same = |load: &&Load| load.key == key && load.began > last.at;
@@ -211,7 +264,7 @@ impl Bench {
             self.loads.push(Load { key, began: self.now, told, task });
         }
         let outcome = tokio::spawn(waiting.outcome());
-        self.readers.push(Reader { key, began: self.now, outcome });
+        self.readers.push(Reader { key, began: self.now, instead, outcome });
         Ok(())
     }
 
@@ -256,7 +309,14 @@ impl Bench {
                 let which = which.index(self.readers.len());
                 self.readers.swap_remove(which).outcome.abort();
             }
-            Step::Leave(_) => {}
+            Step::Settle(which) if !self.readers.is_empty() => {
+                let which = which.index(self.readers.len());
+                if self.readers[which].instead.is_some() {
+                    let reader = self.readers.swap_remove(which);
+                    self.check(reader.key, reader.began, &reader.instead.unwrap())?;
+                }
+            }
+            Step::Leave(_) | Step::Settle(_) => {}
             Step::Advance(by) => self.clock.advance(by),
             Step::Own(owns) => self.owns = owns,
         }
@@ -270,7 +330,7 @@ impl Bench {
             .into_iter()
             .partition(|reader| reader.outcome.is_finished());
         self.readers = waiting;
-        for Reader { key, began, outcome } in heard {
+        for Reader { key, began, outcome, .. } in heard {
             if let Outcome::Loaded(item) = outcome.await.unwrap() {
                 self.check(key, began, &item)?;
             }

@@ -33,7 +33,10 @@ pub use self::{
     definition::{Difference, GroupDefinition, Keys},
     groups::{Eviction, GroupSettings, Partition},
     keys::MAX_VALUE,
-    origins::{HttpSettings, KEY_PLACE, LOAD_TIMEOUT, MAX_LOADS, OriginSettings, is_link_local},
+    origins::{
+        Database, HttpSettings, KEY_PLACE, LOAD_TIMEOUT, MAX_LOADS, MAX_SQL_LOADS, OpendalSettings,
+        OriginSettings, SERVICES, Service, SqlSettings, check_sql, is_link_local, is_plain_path,
+    },
     problem::{ConfigError, Origin, Problem},
     reference::reference,
     settings::{

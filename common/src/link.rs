@@ -135,11 +135,20 @@ pub enum Answer {
     },
 }
 
+/// Why a node can't be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreachable {
+    /// In words, for the log.
+    pub why: String,
+    /// Nobody listens at its address: the process is gone, or has closed its door.
+    pub is_refused: bool,
+}
+
 /// Why an operation never left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unsent {
-    /// No connection, or not the node that was expected there. The text is for the log.
-    Unreachable(String),
+    /// No connection, or not the node that was expected there.
+    Unreachable(Unreachable),
     /// The node has said goodbye.
     Leaving,
     /// The link's queue is full.
@@ -211,7 +220,8 @@ impl Link {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Unsent::Full),
             Err(mpsc::error::TrySendError::Closed(_)) => {
-                Err(Unsent::Unreachable("the link has ended".to_owned()))
+                let why = "the link has ended".to_owned();
+                Err(Unsent::Unreachable(Unreachable { why, is_refused: false }))
             }
         }
     }

@@ -30,7 +30,7 @@ use crate::{
     health::HealthTable,
     link::{Answer, Call, Identity, frame::MAX_VALUE_BYTES},
     near::Holder,
-    topology::{Epoch, Topologies},
+    topology::{Epoch, Topologies, Topology},
 };
 
 use ask::introduce;
@@ -171,9 +171,8 @@ impl Router {
     /// [`Code::Overloaded`] or [`Code::Timeout`] when none could be made to answer. After a
     /// timeout the outcome of a write is unknown.
     pub async fn call(&self, ask: Ask, deadline: Instant) -> Result<Answered> {
-        let mut request = self.named(ask).map_err(|(_, error)| error)?;
         let wired = self.wired();
-        introduce(&mut request, &wired.topology);
+        let request = self.named(ask, &wired.topology).map_err(|(_, error)| error)?;
         let position = wired.topology.ring.position(&request.group, &request.key);
         let asked = Asked { request, position, deadline };
         let Some(node) = wired.reachable_owner(position) else {
@@ -196,14 +195,20 @@ impl Router {
         }
     }
 
-    /// What is asked, with a name if it needs one; or why it can't be sent.
-    fn named(&self, ask: Ask) -> std::result::Result<Arc<v1::Request>, (Arc<v1::Request>, Error)> {
+    /// What is asked, with a name if it needs one, of the group as it is known here; or why it can't be
+    /// sent.
+    fn named(
+        &self,
+        ask: Ask,
+        topology: &Topology,
+    ) -> std::result::Result<Arc<v1::Request>, (Arc<v1::Request>, Error)> {
         let mut request = ask.into_request();
         if let Err(error) = fits_a_frame(&request) {
             return Err((request, error));
         }
         self.shared.budget.earned();
         self.op_ids.name(&mut request);
+        introduce(&mut request, topology);
         Ok(request)
     }
 

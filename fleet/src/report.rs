@@ -32,7 +32,7 @@ pub struct Row {
 }
 
 /// All rows, in the order in which they are shown.
-pub const ROWS: [Row; 17] = [
+pub const ROWS: [Row; 20] = [
     Row {
         id: "1",
         fault: "kill -9 a node",
@@ -75,6 +75,23 @@ pub const ROWS: [Row; 17] = [
         promise: "0 failed; registered again ≤ 2 s",
     },
     Row { id: "10", fault: "flapping node (2 s period, 60 s)", promise: "≤ 3 ring changes" },
+    Row {
+        id: "13",
+        fault: "an origin that is slow (5 s), and one that fails (500)",
+        promise: "hits' p99 within + 20 %; misses 504 and 502 by their deadline; stale values where \
+                  they may be",
+    },
+    Row {
+        id: "14",
+        fault: "10,000 readers of one key that is nowhere, over 3 gateways and 3 nodes",
+        promise: "the origin is asked once, though the first reader leaves; when it dies over its \
+                  answer, that is one error, and the next call works",
+    },
+    Row {
+        id: "15",
+        fault: "a delete or a set during a load",
+        promise: "the old value is never stored",
+    },
     Row {
         id: "20",
         fault: "slow header, body, reader; stalled TLS",
@@ -153,6 +170,8 @@ pub enum RowVerdict {
 pub struct RowResult {
     /// Which row.
     pub row: String,
+    /// Of which commit, as [`Machine::commit`].
+    pub commit: String,
     /// How many runs counted.
     pub runs: u32,
     /// All their requests.
@@ -193,6 +212,7 @@ impl Report {
         fs::create_dir_all(dir)?;
         let result = RowResult {
             row: row.to_owned(),
+            commit: machine::commit(),
             runs: 0,
             counts: Counts::default(),
             times: Vec::new(),

@@ -324,7 +324,7 @@ async fn a_secret_is_never_shown() {
 async fn a_node_serves_the_groups_of_its_file() {
     let bench = Bench::new();
     let file = bench.file(
-        "[groups.users]\ncapacity = \"2MiB\"\nmax_value = \"1KiB\"\nttl = \"1m\"\n\
+        "[groups.users]\ncapacity = \"2MiB\"\nmax_value = \"1KiB\"\nttl = \"1m\"\nttl_jitter = 0\n\
          origin = { kind = \"static\", values = { Ada = \"1815\" } }\n",
     );
     let port = free_port(0);

@@ -7,6 +7,7 @@
 mod faults {
     // What the rows share, from the load to the judgement.
     mod capacity;
+    mod origin;
     mod rings;
     mod row;
     mod run;
@@ -21,7 +22,10 @@ mod faults {
     mod killed_etcd;
     mod killed_node;
     mod lonely_node;
+    mod many_misses;
     mod near_cache;
     mod revoked_lease;
+    mod slow_origin;
     mod stopped_node;
+    mod written_while_loading;
 }

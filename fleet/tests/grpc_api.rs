@@ -288,7 +288,8 @@ async fn clusters_of_different_names_never_link() {
         link.call(Call::ping(epoch, tokio::time::Instant::now() + Duration::from_secs(5))).await
     };
     let refused = ping("ringway").await;
-    let Answer::Unsent(Unsent::Unreachable(why)) = refused else { panic!("{refused:?}") };
+    let Answer::Unsent(Unsent::Unreachable(refused)) = refused else { panic!("{refused:?}") };
+    let why = refused.why;
     assert!(why.contains("service \"ringway\""), "{why}");
     let taken = ping("staging").await;
     assert!(matches!(taken, Answer::Reply(_)), "the name alone makes the difference: {taken:?}");

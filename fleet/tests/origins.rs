@@ -4,7 +4,15 @@
 
 #[path = "support/api.rs"]
 mod api;
+#[path = "origins/asking.rs"]
+mod asking;
 #[path = "origins/custom.rs"]
 mod custom;
+#[path = "origins/files.rs"]
+mod files;
 #[path = "origins/http.rs"]
 mod http;
+#[path = "origins/redis.rs"]
+mod redis;
+#[path = "origins/sql.rs"]
+mod sql;

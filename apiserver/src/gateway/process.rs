@@ -6,16 +6,21 @@ use common::{
     clock::Clock,
     condition::{self, Check},
     config::Settings,
+    error::{Code, Error},
     key::GroupName,
     route::Shared,
     serve::Limits,
     telemetry::Metrics,
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-use crate::{budget::Budget, near::Near};
+use crate::{admission::COME_AGAIN, budget::Budget, near::Near};
 
 const STOPPING: &str = "the gateway is stopping";
+
+/// Lists under way for which all nodes are asked, at most: each takes a connection to every node.
+const SURVEYS: usize = 4;
 
 /// The process as handlers see it.
 pub(crate) struct Process {
@@ -24,6 +29,7 @@ pub(crate) struct Process {
     pub(crate) nears: Vec<Arc<Near>>,
     /// The bytes of bodies that connections hold.
     pub(crate) bodies: Budget,
+    surveys: Semaphore,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
     started: Duration,
@@ -59,6 +65,7 @@ impl Process {
             route,
             nears,
             bodies,
+            surveys: Semaphore::new(SURVEYS),
             metrics,
             started: clock.monotonic(),
             clock,
@@ -82,6 +89,17 @@ impl Process {
         let defined = defined.map(|definition| definition.max_value as usize);
         let own = || self.max_values.get(group).copied().unwrap_or(self.max_value);
         defined.unwrap_or_else(own)
+    }
+
+    /// The right to ask all nodes for something, until it is dropped.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] when [`SURVEYS`] do.
+    pub(crate) fn survey(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.surveys.try_acquire().map_err(|_| {
+            let text = format!("{SURVEYS} lists for which all nodes are asked are under way");
+            Error::new(Code::Overloaded, text).retry_after(COME_AGAIN)
+        })
     }
 
     pub(crate) fn uptime(&self) -> Duration {

@@ -185,13 +185,27 @@ fn max_age(age: Duration, ttl_left: Duration) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("no-cache"))
 }
 
+/// How the value came about. What is stale is told with its `ttl`, which is below zero.
 fn cache_status(entry: &Entry) -> HeaderValue {
-    HeaderValue::from_static(match entry.source {
-        Source::Hit if entry.is_near => "ringway; hit; detail=near",
-        Source::Hit => "ringway; hit",
-        Source::Loaded => "ringway; fwd=miss; stored",
-        Source::Stale => "ringway; hit; fwd=stale",
-    })
+    let (way, is_loaded) = match entry.source {
+        Source::Hit if entry.is_near => {
+            return HeaderValue::from_static("ringway; hit; detail=near");
+        }
+        Source::Hit => return HeaderValue::from_static("ringway; hit"),
+        Source::Outdated => ("hit", false),
+        Source::Stale => ("fwd=stale", false),
+        Source::Loaded => ("fwd=miss", true),
+        Source::Reloaded => ("fwd=stale", true),
+        Source::Renewed => ("fwd=stale; fwd-status=304", true),
+    };
+    let stored = if is_loaded && entry.is_stored { "; stored" } else { "" };
+    let collapsed = if entry.is_collapsed && way != "hit" { "; collapsed" } else { "" };
+    let mut text = format!("ringway; {way}{stored}{collapsed}");
+    if !is_loaded {
+        // Rounded up: not a moment of it was fresh.
+        text.push_str(&format!("; ttl=-{}", entry.stale_ms.div_ceil(1000)));
+    }
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("ringway"))
 }
 
 fn content_type(stored: Bytes) -> HeaderValue {
@@ -330,6 +344,29 @@ mod tests {
         // It is copied once for every request. What is rare in it has a box of its own.
         let size = size_of_future(respond);
         assert!(size <= 832, "{size} bytes");
+    }
+
+    #[test]
+    fn the_status_tells_how_a_value_came() {
+        let reply = |source: Source| v1::Reply { source: source.into(), ..v1::Reply::default() };
+        let joined = |source| v1::Reply { collapsed: true, ..reply(source) };
+        let fenced = |source| v1::Reply { not_stored: true, ..reply(source) };
+        let stale = |source| v1::Reply { stale_ms: 2001, ..reply(source) };
+        for (reply, status) in [
+            (reply(Source::Hit), "hit"),
+            (joined(Source::Hit), "hit"),
+            (stale(Source::Outdated), "hit; ttl=-3"),
+            (reply(Source::Loaded), "fwd=miss; stored"),
+            (joined(Source::Loaded), "fwd=miss; stored; collapsed"),
+            (fenced(Source::Loaded), "fwd=miss"),
+            (reply(Source::Reloaded), "fwd=stale; stored"),
+            (fenced(Source::Reloaded), "fwd=stale"),
+            (reply(Source::Renewed), "fwd=stale; fwd-status=304; stored"),
+            (stale(Source::Stale), "fwd=stale; ttl=-3"),
+            (v1::Reply { collapsed: true, ..stale(Source::Stale) }, "fwd=stale; collapsed; ttl=-3"),
+        ] {
+            assert_eq!(cache_status(&Entry::from(reply)), format!("ringway; {status}"));
+        }
     }
 
     /// A worker that holds `g/k` in its near cache, and that cache; there is no node that would answer.

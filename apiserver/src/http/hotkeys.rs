@@ -51,6 +51,10 @@ struct Shown {
 
 /// The handler.
 pub(super) async fn list(State(worker): AppState) -> Response {
+    let _survey = match worker.process.survey() {
+        Ok(survey) => survey,
+        Err(error) => return worker.refuse(&error),
+    };
     let topology = worker.cache.topology();
     let members: Vec<_> =
         topology.members().iter().map(|m| (m.id.clone(), m.grpc.clone())).collect();

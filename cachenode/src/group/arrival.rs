@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::entry::Version;
 
-use super::{Authority, Group, Item, critical::Stripe, shape::Shape};
+use super::{Authority, Before, Group, Item, Way, critical::Stripe, shape::Shape};
 use crate::store::{NewEntry, Stored};
 
 /// A value of an origin, in its key's critical section.
@@ -12,6 +12,8 @@ pub(super) struct Arrival<'a> {
     pub(super) slot: u64,
     pub(super) key: &'a str,
     pub(super) content_type: &'a str,
+    /// By what the origin tells whether it is still true; empty: nothing.
+    pub(super) validator: &'a str,
     pub(super) value: &'a [u8],
     /// How long it stays true; `None`: as long as the group says; zero: it is not kept.
     pub(super) ttl: Option<Duration>,
@@ -19,6 +21,8 @@ pub(super) struct Arrival<'a> {
     pub(super) known: Option<Version>,
     /// Whether the slot holds an entry of the key.
     pub(super) replaces: bool,
+    /// What there was of the key when the origin was asked.
+    pub(super) before: Before,
     pub(super) authority: Authority,
     /// Whether it may be stored, and not only answered to those who waited.
     pub(super) may_stay: bool,
@@ -39,21 +43,49 @@ impl Group {
         let entry = NewEntry {
             key,
             content_type: arrival.content_type,
+            validator: arrival.validator,
             value: arrival.value,
             version,
             stored: now,
-            expires: if is_kept { shape.expires(ttl, authority, now) } else { Some(now) },
+            expires: if is_kept {
+                shape.expires(ttl, authority, now, &self.chance)
+            } else {
+                Some(now)
+            },
             is_stand_in: authority.is_stand_in(),
             now,
         };
         // The operator chose the origin's values: one that is too large to keep is still answered.
         let fits = shape.check(&entry).is_ok();
         let entry = Stored::new(&entry);
-        if is_kept && fits && arrival.may_stay {
+        let is_stored = is_kept && fits && arrival.may_stay;
+        if is_stored {
             self.keep(shape, slot, &entry, arrival.replaces);
+        } else if arrival.may_stay && arrival.replaces {
+            // What is answered now is newer: nobody is to find the other after it.
+            shape.store.remove_if(slot, &|held| held.is_of(key));
+        }
+        if arrival.may_stay {
             // A read waits for nobody; the next write waits for these too.
             stripe.loans.call_back(self, key, version, now);
         }
-        Item::new(entry, now)
+        let way = Way::Loaded { before: arrival.before, is_stored };
+        Item { way, ..Item::new(entry, now) }
+    }
+
+    /// Lets an entry live on, of which its origin says that it is still true. It keeps its version:
+    /// whoever holds it holds the right one.
+    pub(super) fn renewed(
+        &self,
+        shape: &Shape,
+        entry: Stored,
+        ttl: Option<Duration>,
+        authority: Authority,
+        now: Duration,
+    ) -> Item {
+        entry.renew(shape.expires(ttl, authority, now, &self.chance), now);
+        self.expect_expiry(shape.over_at(&entry));
+        let way = Way::Loaded { before: Before::Renewed, is_stored: true };
+        Item { way, ..Item::new(entry, now) }
     }
 }

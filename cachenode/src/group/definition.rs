@@ -25,6 +25,8 @@ pub struct Definition {
     pub capacity: u64,
     /// How long entries live that don't say otherwise; zero: for ever.
     pub ttl: Duration,
+    /// By up to what part of it that differs from entry to entry, up and down, in thousandths.
+    pub ttl_jitter: u32,
     /// How long entries live without being read; zero: this does not matter.
     pub idle: Duration,
     /// Who goes when it is full.
@@ -43,6 +45,11 @@ pub struct Definition {
     pub stale_while_revalidate: Duration,
     /// For how long after its time an entry is answered if its origin fails, or is too late.
     pub stale_if_error: Duration,
+    /// The longest wait for the origin where there is a value for that case; zero: the reader's own.
+    pub soft_timeout: Duration,
+    /// How early hot values are loaded anew, before their time is over, in thousandths of what is usual;
+    /// zero: not at all.
+    pub early_refresh: u32,
 }
 
 impl Definition {
@@ -52,6 +59,7 @@ impl Definition {
             name,
             capacity: 64 << 20,
             ttl: Duration::ZERO,
+            ttl_jitter: 0,
             idle: Duration::ZERO,
             eviction: Eviction::default(),
             max_value: 1 << 20,
@@ -61,6 +69,8 @@ impl Definition {
             negative_ttl: Duration::from_secs(1),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
+            soft_timeout: Duration::ZERO,
+            early_refresh: 0,
         }
     }
 

@@ -53,7 +53,7 @@ impl Flight {
     }
 }
 
-/// A value whose time is over, and when it may be answered all the same.
+/// A value whose time is over, or nearly, and when it may be answered all the same.
 #[derive(Debug, Clone)]
 pub struct Stale {
     /// The value.
@@ -62,6 +62,8 @@ pub struct Stale {
     pub now: bool,
     /// If the load fails, or is too late.
     pub on_error: bool,
+    /// How long to wait before the load is too late; `None`: as long as the reader can.
+    pub patience: Option<Duration>,
 }
 
 impl Stale {
@@ -71,8 +73,14 @@ impl Stale {
         Self {
             now: within(definition.stale_while_revalidate),
             on_error: within(definition.stale_if_error),
+            patience: Some(definition.soft_timeout).filter(|patience| !patience.is_zero()),
             item: Item::new(entry, now),
         }
+    }
+
+    /// One that has some time left.
+    pub(super) fn early(item: Item) -> Self {
+        Self { now: true, on_error: true, patience: None, item }
     }
 }
 
@@ -82,7 +90,10 @@ pub struct Waiting {
     outcome: watch::Receiver<Option<Outcome>>,
     /// For the first who waits: it has to be run.
     ticket: Option<Ticket>,
-    stale: Option<Stale>,
+    /// Somebody else began it.
+    joined: bool,
+    /// Seldom there, and large.
+    stale: Option<Box<Stale>>,
 }
 
 impl fmt::Debug for Waiting {
@@ -93,21 +104,26 @@ impl fmt::Debug for Waiting {
 
 impl Waiting {
     pub(super) fn for_one(flight: &Flight) -> Self {
-        Self { outcome: flight.outcome.subscribe(), ticket: None, stale: None }
+        Self { outcome: flight.outcome.subscribe(), ticket: None, joined: true, stale: None }
     }
 
     pub(super) fn first(ticket: Ticket) -> Self {
         let outcome = ticket.flight.outcome.subscribe();
-        Self { outcome, ticket: Some(ticket), stale: None }
+        Self { outcome, ticket: Some(ticket), joined: false, stale: None }
     }
 
     pub(super) fn or(self, stale: Option<Stale>) -> Self {
-        Self { stale, ..self }
+        Self { stale: stale.map(Box::new), ..self }
+    }
+
+    /// Whether somebody else began the load.
+    pub fn is_joined(&self) -> bool {
+        self.joined
     }
 
     /// What may be answered while waiting, or instead.
     pub fn stale(&self) -> Option<&Stale> {
-        self.stale.as_ref()
+        self.stale.as_deref()
     }
 
     /// The right to run the load, for one of those who wait for it: it is for
@@ -136,6 +152,8 @@ pub struct Ticket {
     /// Whom to ask, also if the group has got another origin meanwhile.
     pub(super) source: Arc<Source>,
     pub(super) flight: Arc<Flight>,
+    /// What there is of the key.
+    pub(super) before: Option<Stored>,
     /// Its room among the loads of the group.
     _room: OwnedSemaphorePermit,
 }
@@ -146,14 +164,20 @@ impl Ticket {
         key: &str,
         source: Arc<Source>,
         flight: Arc<Flight>,
+        before: Option<Stored>,
         room: OwnedSemaphorePermit,
     ) -> Self {
-        Self { slot, key: key.into(), source, flight, _room: room }
+        Self { slot, key: key.into(), source, flight, before, _room: room }
     }
 
     /// Whose load it is.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// By what the origin can tell whether what there is, is still true; empty: nothing.
+    pub(super) fn validator(&self) -> &str {
+        self.before.as_ref().map_or("", Stored::validator)
     }
 
     /// By what right it began.

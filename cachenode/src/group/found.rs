@@ -43,10 +43,45 @@ pub struct Item {
     pub age: Duration,
     /// Time until it expires; `None`: it never does.
     pub ttl_left: Option<Duration>,
+    /// Time since it expired; zero where it has not.
+    pub over_for: Duration,
+    /// How it came.
+    pub way: Way,
+}
+
+/// How an item came to whoever reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It was there.
+    Kept,
+    /// The origin had it.
+    Loaded {
+        /// What there was before.
+        before: Before,
+        /// Whether it was stored.
+        is_stored: bool,
+    },
+}
+
+/// What there was of a key when its origin was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing.
+    Nothing,
+    /// A value, which has another in its place now.
+    Replaced,
+    /// The value that the origin says is still true.
+    Renewed,
 }
 
 impl Item {
     pub(super) fn new(entry: Stored, now: Duration) -> Self {
-        Self { age: entry.age(now), ttl_left: entry.ttl_left(now), entry }
+        Self {
+            age: entry.age(now),
+            ttl_left: entry.ttl_left(now),
+            over_for: entry.expired_for(now),
+            way: Way::Kept,
+            entry,
+        }
     }
 }

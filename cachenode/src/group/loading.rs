@@ -12,14 +12,14 @@ use futures_util::FutureExt;
 use tokio::time::timeout;
 
 use super::{
-    Authority, Found, Group,
+    Authority, Before, Found, Group,
     arrival::Arrival,
     critical::Stripe,
     flights::{Flight, Outcome, Stale, Ticket, Waiting},
     shape::Shape,
 };
 use crate::{
-    origin::{LoadError, Loaded, Source},
+    origin::{LoadError, Loaded, Reloaded, Source},
     store::Stored,
 };
 
@@ -29,7 +29,7 @@ pub const MAX_WAITING_LOADS: usize = 16_384;
 pub const ERROR_LIFE: Duration = Duration::from_millis(200);
 
 /// What an origin said, or why it said nothing.
-type Answer = Result<Option<Loaded>, LoadError>;
+type Answer = Result<Reloaded, LoadError>;
 
 /// A key that was not there, and by what right it may be loaded.
 pub(super) struct Missed<'a> {
@@ -37,7 +37,9 @@ pub(super) struct Missed<'a> {
     pub(super) key: &'a str,
     pub(super) authority: Authority,
     pub(super) now: Duration,
-    /// What there is of it, past its time.
+    /// What there is of it.
+    pub(super) before: Option<Stored>,
+    /// The same as it may be answered.
     pub(super) stale: Option<Stale>,
 }
 
@@ -49,7 +51,7 @@ impl Group {
         source: &Arc<Source>,
         missed: Missed<'_>,
     ) -> Found {
-        let Missed { slot, key, authority, now, stale } = missed;
+        let Missed { slot, key, authority, now, before, stale } = missed;
         let failed = |error, stale: Option<Stale>| match stale.filter(|stale| stale.on_error) {
             Some(stale) => Found::Stale(stale.item),
             None => Found::Failed(error),
@@ -70,15 +72,39 @@ impl Group {
         };
         let flight = Flight::new(self.hybrid.tick(), authority);
         stripe.flights.begin(key, flight.clone());
-        let ticket = Ticket::new(slot, key, Arc::clone(source), flight, room);
+        let ticket = Ticket::new(slot, key, Arc::clone(source), flight, before, room);
         Found::Waiting(Waiting::first(ticket).or(stale))
     }
 
     /// Runs a load to its end. `owned` is asked in the key's critical section whether this node may
     /// still store what was loaded; it must not wait, nor call the group.
     pub async fn load(&self, ticket: Ticket, owned: impl FnOnce() -> Option<Authority>) {
-        let answer = ask(&ticket.source, ticket.key()).await;
+        let answer = self.ask(&ticket).await;
         self.settle(ticket, answer, owned);
+    }
+
+    async fn ask(&self, ticket: &Ticket) -> Answer {
+        let Source { asked, turns } = &*ticket.source;
+        let (key, validator) = (ticket.key(), ticket.validator());
+        let asking = async {
+            // Never closed.
+            let _turn = turns.acquire().await;
+            let began = self.clock.monotonic();
+            // The call itself may panic, not only its future.
+            let load = AssertUnwindSafe(async {
+                if validator.is_empty() {
+                    asked.origin.load(key.to_owned()).await.map(Reloaded::Anew)
+                } else {
+                    asked.origin.reload(key.to_owned(), validator.to_owned()).await
+                }
+            });
+            let answer = load.catch_unwind().await.unwrap_or(Err(LoadError::Panicked));
+            if answer.is_ok() {
+                self.load_time.took(self.clock.monotonic().saturating_sub(began));
+            }
+            answer
+        };
+        timeout(asked.timeout, asking).await.unwrap_or(Err(LoadError::TimedOut))
     }
 
     /// The load is over.
@@ -89,27 +115,27 @@ impl Group {
         let counts = stripe.flights.end(&ticket) && !self.is_outdated(&ticket.flight, &ticket.key);
         let authority = owned().filter(|_| counts);
         let now = self.clock.monotonic();
+        let mut section =
+            Landing { stripe: &mut stripe, shape: &shape, ticket: &ticket, authority, now };
         let outcome = match answer {
-            Ok(Some(loaded)) => {
+            Ok(Reloaded::Anew(Some(loaded))) => {
                 self.counters.loads.add();
-                self.loaded(&mut stripe, &shape, &ticket, &loaded, authority, now)
+                self.loaded(&mut section, &loaded)
             }
-            Ok(None) => {
-                if authority.is_some() {
-                    // What there is, is stale: nobody has written it since the load began.
-                    shape.store.remove_if(ticket.slot, &|held| held.is_of(&ticket.key));
-                    let until = now + shape.definition.negative_ttl;
-                    stripe.flights.learn(ticket.key.clone(), None, until);
-                }
+            Ok(Reloaded::Unchanged { ttl }) => {
+                self.counters.renewals.add();
+                self.unchanged(&mut section, ttl)
+            }
+            Ok(Reloaded::Anew(None)) => {
+                self.absent(&mut section);
                 Outcome::Absent
             }
+            // The origin was not asked, and would not be the next time.
+            Err(LoadError::Refused) => Outcome::Failed(LoadError::Refused.into()),
             Err(error) => {
                 self.counters.failed_loads.add();
                 let error = Error::from(error);
-                if authority.is_some() {
-                    let error = Some(error.clone());
-                    stripe.flights.learn(ticket.key.clone(), error, now + ERROR_LIFE);
-                }
+                section.learn(Some(error.clone()), ERROR_LIFE);
                 Outcome::Failed(error)
             }
         };
@@ -117,30 +143,65 @@ impl Group {
         ticket.ends(outcome);
     }
 
-    /// What is answered to those who wait for a value; with an `authority` it is stored as well.
-    fn loaded(
-        &self,
-        stripe: &mut Stripe,
-        shape: &Shape,
-        ticket: &Ticket,
-        loaded: &Loaded,
-        authority: Option<Authority>,
-        now: Duration,
-    ) -> Outcome {
-        let before = shape.store.get(ticket.slot, &ticket.key);
+    /// What is answered to those who wait for a value; by who may, it is stored as well.
+    fn loaded(&self, landing: &mut Landing<'_>, loaded: &Loaded) -> Outcome {
+        let Landing { shape, ticket, authority, now, .. } = *landing;
+        let held = shape.store.get(ticket.slot, &ticket.key);
         let arrival = Arrival {
             slot: ticket.slot,
             key: &ticket.key,
             content_type: &loaded.content_type,
+            validator: &loaded.validator,
             value: &loaded.value,
             ttl: loaded.ttl,
-            known: before.as_ref().map(Stored::version),
-            replaces: before.is_some(),
+            known: held.as_ref().map(Stored::version),
+            replaces: held.is_some(),
+            before: ticket.before.as_ref().map_or(Before::Nothing, |_| Before::Replaced),
             authority: authority.unwrap_or(ticket.flight.authority),
             may_stay: authority.is_some(),
             now,
         };
-        Outcome::Loaded(self.arrived(stripe, shape, &arrival))
+        Outcome::Loaded(self.arrived(landing.stripe, shape, &arrival))
+    }
+
+    /// The origin says that what there was is still true.
+    fn unchanged(&self, landing: &mut Landing<'_>, ttl: Option<Duration>) -> Outcome {
+        let Landing { shape, ticket, authority, now, .. } = *landing;
+        let Some(before) = &ticket.before else {
+            return Outcome::Failed(LoadError::failed("it was not asked whether").into());
+        };
+        let held = shape.store.get(ticket.slot, &ticket.key);
+        let is_kept = ttl.is_none_or(|ttl| !ttl.is_zero());
+        match (held, authority) {
+            (Some(held), Some(authority))
+                if is_kept && held.version() == before.version() && !authority.is_stand_in() =>
+            {
+                Outcome::Loaded(self.renewed(shape, held, ttl, authority, now))
+            }
+            // It was evicted meanwhile, or is not to be kept like this: it is as good as sent again.
+            _ => self.loaded(
+                landing,
+                &Loaded {
+                    value: before.value(),
+                    content_type: before.content_type().to_owned(),
+                    validator: before.validator().to_owned(),
+                    ttl,
+                },
+            ),
+        }
+    }
+
+    /// The origin has no value.
+    fn absent(&self, landing: &mut Landing<'_>) {
+        let Landing { shape, ticket, authority, now, .. } = *landing;
+        if authority.is_some() {
+            // What there is, is stale, as nobody has written it since the load began. Or its time is not
+            // over yet: so long it was promised.
+            let is_over =
+                |held: &Stored| held.is_of(&ticket.key) && self.is_absent(shape, held, now);
+            shape.store.remove_if(ticket.slot, &is_over);
+            landing.learn(None, shape.definition.negative_ttl);
+        }
     }
 
     /// Whether others may have written the key since the load began.
@@ -149,14 +210,21 @@ impl Group {
     }
 }
 
-async fn ask(source: &Source, key: &str) -> Answer {
-    let Source { asked, turns } = source;
-    let asking = async {
-        // Never closed.
-        let _turn = turns.acquire().await;
-        // The call itself may panic, not only its future.
-        let load = AssertUnwindSafe(async { asked.origin.load(key.to_owned()).await });
-        load.catch_unwind().await.unwrap_or(Err(LoadError::Panicked))
-    };
-    timeout(asked.timeout, asking).await.unwrap_or(Err(LoadError::TimedOut))
+/// The end of a load, in its key's critical section.
+struct Landing<'a> {
+    stripe: &'a mut Stripe,
+    shape: &'a Shape,
+    ticket: &'a Ticket,
+    /// By what right what it brought is stored; `None`: it is not.
+    authority: Option<Authority>,
+    now: Duration,
+}
+
+impl Landing<'_> {
+    /// Remembers why there is no value, if this node may.
+    fn learn(&mut self, error: Option<Error>, life: Duration) {
+        if self.authority.is_some() {
+            self.stripe.flights.learn(self.ticket.key.clone(), error, self.now + life);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use common::{entry::Version, near::LEASE};
 use foldhash::fast::RandomState;
 
-use super::{Authority, Group, Item};
+use super::{Authority, Group, Item, Waiting, flights::Stale, loading::Missed};
 use crate::loans::{Holder, Invalidation, LoanMetrics, Recall, Recalled};
 
 /// One value lent to one holder.
@@ -112,6 +112,18 @@ impl Loans {
     }
 }
 
+/// What became of the wish to hold a value.
+#[derive(Debug)]
+pub enum Lending {
+    /// It is lent, for so long.
+    Lent(Item, Duration),
+    /// It is not (there is none, it is larger than the caller can take, there is no room for the loan);
+    /// [`Group::get`] says more.
+    Refused,
+    /// Nor is it this time: its time is nearly over, and its origin is being asked.
+    Early(Waiting),
+}
+
 /// A key that is lent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LentKey {
@@ -127,9 +139,8 @@ impl Group {
         self.shape().definition.lends()
     }
 
-    /// Reads a key's value and lends it, for `asked` or for [`LEASE`] if that is shorter; the time is
-    /// for how long. `None`: it is not lent (there is none, it is larger than `most`, there is no room
-    /// for the loan); [`Group::get`] says more. `owned` is asked in the key's critical section.
+    /// Reads a key's value and lends it, for `asked` or for [`LEASE`] if that is shorter, unless it is
+    /// larger than `most`. `owned` is asked in the key's critical section.
     ///
     /// # Errors
     /// What `owned` says when the node may not answer for the key.
@@ -140,9 +151,9 @@ impl Group {
         holder: &Arc<Holder>,
         asked: Duration,
         owned: impl FnOnce() -> Result<Authority, E>,
-    ) -> Result<Option<(Item, Duration)>, E> {
+    ) -> Result<Lending, E> {
         if !self.lends() || asked.is_zero() {
-            return Ok(None);
+            return Ok(Lending::Refused);
         }
         let slot = self.slots.of(key);
         let mut stripe = self.critical.enter(slot);
@@ -150,14 +161,26 @@ impl Group {
         let authority = owned()?;
         let shape = self.shape();
         let now = self.clock.monotonic();
-        let Some(entry) = shape.store.get(slot, key) else { return Ok(None) };
+        let Some(entry) = shape.store.get(slot, key) else { return Ok(Lending::Refused) };
         let is_ours = !authority.is_stand_in() && !entry.is_stand_in();
         if !is_ours || self.is_absent(&shape, &entry, now) || entry.value_len() > most {
-            return Ok(None);
+            return Ok(Lending::Refused);
         }
         let loan = asked.min(LEASE);
-        let is_lent = stripe.loans.lend(key, holder, now + loan, now);
-        Ok(is_lent.then(|| (self.hit(&shape, entry, most, now), loan)))
+        // While it is held nobody asks here.
+        if self.is_early(&shape, &Item::new(entry.clone(), now), loan) {
+            let item = Item::new(entry.clone(), now);
+            let (before, stale) = (Some(entry.clone()), Some(Stale::early(item)));
+            let missed = Missed { slot, key, authority, now, before, stale };
+            if let Some(waiting) = self.begin_early(&mut stripe, &shape, missed) {
+                self.hit(&shape, entry, most, now);
+                return Ok(Lending::Early(waiting));
+            }
+        }
+        if !stripe.loans.lend(key, holder, now + loan, now) {
+            return Ok(Lending::Refused);
+        }
+        Ok(Lending::Lent(self.hit(&shape, entry, most, now), loan))
     }
 
     /// What a write of a key has to wait for, once it was applied: everybody who may still believe an

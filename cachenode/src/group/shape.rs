@@ -14,11 +14,14 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::{Authority, Definition, Group};
+use super::{Authority, Definition, Group, chance::Chance};
 use crate::{
     origin::Supply,
     store::{Moving, Store, Stored},
 };
+
+/// For how long after its time an entry is kept that its origin can renew without sending it again.
+pub const RENEWABLE_FOR: Duration = Duration::from_secs(300);
 
 pub(super) struct Shape {
     pub(super) definition: Arc<Definition>,
@@ -115,7 +118,10 @@ impl Shape {
             Supply::None | Supply::Fixed(_) => Duration::ZERO,
             Supply::Asked(_) if entry.is_stand_in() => Duration::ZERO,
             Supply::Asked(_) => {
-                self.definition.stale_while_revalidate.max(self.definition.stale_if_error)
+                let renewable =
+                    if entry.validator().is_empty() { Duration::ZERO } else { RENEWABLE_FOR };
+                let Definition { stale_while_revalidate, stale_if_error, .. } = *self.definition;
+                stale_while_revalidate.max(stale_if_error).max(renewable)
             }
         }
     }
@@ -132,11 +138,23 @@ impl Shape {
         ttl: Option<Duration>,
         authority: Authority,
         now: Duration,
+        chance: &Chance,
     ) -> Option<Duration> {
-        let wanted = ttl.filter(|ttl| !ttl.is_zero()).unwrap_or(self.definition.ttl);
+        let wanted = ttl.filter(|ttl| !ttl.is_zero()).unwrap_or_else(|| self.own_ttl(chance));
         let wanted = Some(wanted).filter(|ttl| !ttl.is_zero());
         let ttl = wanted.into_iter().chain(authority.ttl_cap).min()?;
         Some(now.saturating_add(ttl.max(Duration::from_millis(1))))
+    }
+}
+
+impl Shape {
+    /// The lifetime of an entry that came without one.
+    fn own_ttl(&self, chance: &Chance) -> Duration {
+        let Definition { ttl, ttl_jitter, .. } = *self.definition;
+        if ttl.is_zero() || ttl_jitter == 0 {
+            return ttl;
+        }
+        ttl.mul_f64((f64::from(ttl_jitter) / 1000.0).mul_add(chance.swing(), 1.0))
     }
 }
 

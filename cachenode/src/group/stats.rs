@@ -25,6 +25,8 @@ pub(super) struct Counters {
     pub(super) misses: Counter,
     pub(super) loads: Counter,
     pub(super) failed_loads: Counter,
+    pub(super) early_loads: Counter,
+    pub(super) renewals: Counter,
     pub(super) sets: Counter,
     pub(super) deletes: Counter,
 }
@@ -40,6 +42,10 @@ pub struct GroupStats {
     pub loads: u64,
     /// Loads that the origin failed at.
     pub failed_loads: u64,
+    /// Loads begun before the time of the value was over.
+    pub early_loads: u64,
+    /// Loads for which the origin said that the value is still true.
+    pub renewals: u64,
     /// Sets that were applied.
     pub sets: u64,
     /// Deletes that removed an entry.
@@ -66,6 +72,8 @@ impl Group {
             misses: self.counters.misses.get(),
             loads: self.counters.loads.get(),
             failed_loads: self.counters.failed_loads.get(),
+            early_loads: self.counters.early_loads.get(),
+            renewals: self.counters.renewals.get(),
             sets: self.counters.sets.get(),
             deletes: self.counters.deletes.get(),
             evictions: shape.evicted_before + shape.store.evictions(),

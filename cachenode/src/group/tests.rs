@@ -3,6 +3,7 @@
 
 mod copies;
 mod defined;
+mod fresh;
 mod given_up;
 mod loading;
 mod upkeep;

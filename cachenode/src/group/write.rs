@@ -107,7 +107,7 @@ impl Group {
         self.change(key, condition, op, owned, |change, stripe| {
             let Change { slot, shape, authority, now, known, there } = change;
             entry.version = self.next_version(stripe, slot, authority, known, now);
-            entry.expires = shape.expires(ttl, authority, now);
+            entry.expires = shape.expires(ttl, authority, now, &self.chance);
             entry.is_stand_in = authority.is_stand_in();
             (entry.stored, entry.now) = (now, now);
             self.keep(shape, slot, &Stored::new(&entry), known.is_some());

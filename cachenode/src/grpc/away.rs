@@ -107,6 +107,15 @@ impl Away {
         self.lock().of(owner, &self.metrics).hold(name);
     }
 
+    /// Whether something is held here under that key for the owner of that id.
+    pub(crate) fn holds(&self, owner: &NodeId, group: &str, key: &str) -> bool {
+        let owners = self.lock();
+        let Some(away) = owners.by_id.get(owner) else { return false };
+        // A name would have to be made to be looked up; there is seldom anything.
+        let is_it = |(of, name): &Name| name == key && of == group;
+        away.held_overflows || away.held.iter().any(is_it)
+    }
+
     /// The owner of that id has been heard of (or another life of it is a member): what is held
     /// for it here must not be read any more.
     pub(crate) fn heard_of(&self, owner: &NodeId) -> Held {
@@ -144,9 +153,17 @@ impl Away {
 
     /// Owners for whom there are hints.
     pub(crate) fn waiting(&self) -> Vec<NodeId> {
+        self.of_whom(Owner::has_hints)
+    }
+
+    /// Owners to be asked whether they are back: there are hints for them, or something is held.
+    pub(crate) fn missed(&self) -> Vec<NodeId> {
+        self.of_whom(|away| away.has_hints() || away.held_overflows || !away.held.is_empty())
+    }
+
+    fn of_whom(&self, is_it: impl Fn(&Owner) -> bool) -> Vec<NodeId> {
         let owners = self.lock();
-        let waits = |away: &Owner| away.everything.is_some() || !away.hints.is_empty();
-        owners.by_id.iter().filter(|(_, away)| waits(away)).map(|(id, _)| id.clone()).collect()
+        owners.by_id.iter().filter(|(_, away)| is_it(away)).map(|(id, _)| id.clone()).collect()
     }
 
     /// The next hints for that owner's life.
@@ -221,6 +238,10 @@ impl Owners {
 }
 
 impl Owner {
+    fn has_hints(&self) -> bool {
+        self.everything.is_some() || !self.hints.is_empty()
+    }
+
     fn give_back(&mut self) -> Held {
         Held {
             names: self.held.drain().collect(),

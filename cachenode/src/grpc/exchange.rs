@@ -270,7 +270,7 @@ impl Stream {
         }
     }
 
-    /// Answers with what is stale while its key is loaded, if that may be, or later.
+    /// Answers with what is at hand while its key is loaded, if that may be, or later.
     fn wait(
         &self,
         id: u64,

@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use common::{
     discovery::NodeId,
-    link::Answer,
+    link::{Answer, Unreachable, Unsent},
     near::LEASE,
     route::{Member, Router},
 };
 use proto::v1::{self, op::Kind};
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::{NodeService, away::Held};
+use super::{NodeService, absence::QUESTION, away::Held};
 use crate::loans::Recall;
 
-/// How long an owner may take to answer a ping before its hints, and to take them.
-const HINT_TRY: Duration = Duration::from_millis(150);
+/// How long an owner may take to take its hints: it waits for its holders, for a lease at most.
+const HINT_TRY: Duration = Duration::from_millis(500);
 
 impl NodeService {
     /// Another node wrote keys in this node's stead: drops what is here of them. With what has to be
@@ -62,6 +63,7 @@ impl NodeService {
     /// An owner is back: what was stored here in its stead is not to be read any more.
     pub(crate) fn heard_of(&self, owner: &Member<'_>) {
         owner.is_heard_of();
+        self.absences.heard_of(&owner.record().id);
         self.give_back(&owner.record().id);
     }
 
@@ -87,12 +89,44 @@ impl NodeService {
         }
     }
 
+    /// Asks an owner whether it is back, and tells it its hints if it is.
+    pub(crate) async fn ask_after(&self, owner: &Member<'_>) {
+        let over = Instant::now() + QUESTION;
+        let answer = owner.tell(Kind::Ping(v1::Ping {}), QUESTION).await;
+        let is_absent = match answer {
+            Answer::Reply(_) => {
+                self.heard_of(owner);
+                self.deliver_hints(owner).await;
+                return;
+            }
+            Answer::Unsent(Unsent::Unreachable(Unreachable { is_refused: true, .. })) => {
+                self.absences.refused(owner.record(), self.clock.monotonic())
+            }
+            _ => {
+                sleep_until(over).await;
+                if !self.steady.is_steady_now() {
+                    self.absences.start_again();
+                    return;
+                }
+                self.absences.unanswered(owner.record(), self.clock.monotonic())
+            }
+        };
+        if is_absent {
+            self.metrics.absences.inc();
+        }
+    }
+
+    /// Whether there is a reason to ask after that owner.
+    pub(crate) fn misses(&self, owner: &NodeId) -> bool {
+        self.absences.is_awaited(owner) || self.away.missed().contains(owner)
+    }
+
     /// Tells an owner its hints. False: there are some left.
     pub(crate) async fn deliver_hints(&self, owner: &Member<'_>) -> bool {
         while let Some(due) = self.away.due(owner.record()) {
             // What is held here goes first, and that only when the owner answers: it would be an
             // older value by the time that somebody has written to the owner again.
-            if !matches!(owner.tell(Kind::Ping(v1::Ping {}), HINT_TRY).await, Answer::Reply(_)) {
+            if !matches!(owner.tell(Kind::Ping(v1::Ping {}), QUESTION).await, Answer::Reply(_)) {
                 return false;
             }
             self.heard_of(owner);

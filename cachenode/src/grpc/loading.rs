@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     NodeService,
     deferred::Deferred,
-    operation::{absent, authority_to_store, reply_on},
+    operation::{absent, authority_to_store, reply_on, source_of},
 };
 use crate::group::{Outcome, Waiting};
 
@@ -36,13 +36,17 @@ pub(super) async fn wait(
     }
     let left = deadline.saturating_duration_since(Instant::now());
     let until = deadline - SAYS_SO_BEFORE.min(left / PART);
-    let instead = waiting.stale().filter(|stale| stale.on_error).map(|stale| stale.item.clone());
+    let collapsed = waiting.is_joined();
+    let instead = waiting.stale().filter(|stale| stale.on_error).cloned();
+    let patience = instead.as_ref().and_then(|stale| stale.patience);
+    let until = patience.map_or(until, |patience| until.min(Instant::now() + patience));
+    let with = |reply: v1::Reply| v1::Reply { collapsed, ..reply };
     let failed = |error: Error| match &instead {
-        Some(item) => reply_on(lane, item, v1::Source::Stale),
+        Some(stale) => with(reply_on(lane, &stale.item, v1::Source::Stale)),
         None => error.to_reply(),
     };
     match timeout_at(until, waiting.outcome()).await {
-        Ok(Outcome::Loaded(item)) => reply_on(lane, &item, v1::Source::Loaded),
+        Ok(Outcome::Loaded(item)) => with(reply_on(lane, &item, source_of(&item))),
         Ok(Outcome::Absent) => absent().to_reply(),
         Ok(Outcome::Failed(error)) => failed(error),
         Err(_) => {
@@ -52,7 +56,7 @@ pub(super) async fn wait(
     }
 }
 
-/// Runs a load if it falls to this requester, and answers with what is stale, if that may be.
+/// Runs a load if it falls to this requester, and answers with what is at hand, if that may be.
 pub(super) fn at_once(
     node: &Arc<NodeService>,
     request: &v1::Request,
@@ -61,7 +65,7 @@ pub(super) fn at_once(
 ) -> Option<v1::Reply> {
     run(node, request, waiting);
     let stale = waiting.stale().filter(|stale| stale.now)?;
-    Some(reply_on(lane, &stale.item, v1::Source::Stale))
+    Some(reply_on(lane, &stale.item, source_of(&stale.item)))
 }
 
 /// Runs a load, if it falls to this requester, in a task of its own: it goes on when its requester does

@@ -19,7 +19,10 @@ use super::{
     unknown::{self, Looked},
 };
 use crate::{
-    group::{Authority, Condition, Delete, Found, Group, Item, OpId, Partition, Waiting, Write},
+    group::{
+        Authority, Before, Condition, Delete, Found, Group, Item, Lending, OpId, Partition,
+        Waiting, Way, Write,
+    },
     groups::GroupMap,
     loans::Holder,
 };
@@ -218,9 +221,17 @@ fn authority_now(
     request: &v1::Request,
     sender: &Sender<'_>,
 ) -> std::result::Result<Authority, Failure> {
-    // A process that is stopped in the middle of a batch may be woken up right here.
-    if !sender.moment.leaving && !node.steady.is_steady_now() {
+    // A process that is stopped in the middle of a batch may be woken up right here, and a thread that
+    // got no processor may come here when the sender has given the operation up.
+    let now = node.clock.monotonic();
+    if !sender.moment.leaving && !node.steady.is_steady(now) {
         return Err(Refusal::Later(Later::Unsteady).into());
+    }
+    let (age, patience) =
+        (sender.age + now.saturating_sub(sender.moment.now), sender.patience(request));
+    // A simple call, which came by no frame, has none.
+    if age > patience && !patience.is_zero() {
+        return Err(Refusal::NotStarted(Reason::Expired).into());
     }
     authority(node, &node.topology(), request, sender)
 }
@@ -272,20 +283,31 @@ fn get(
         Ok::<_, Failure>(allowed)
     };
     let found = group.get_up_to(most, &request.key, *now, loading)?;
-    let (item, source) = match found {
-        Found::Hit(item) => (item, v1::Source::Hit),
-        Found::Loaded(item) => (item, v1::Source::Loaded),
-        Found::Stale(item) => (item, v1::Source::Stale),
+    let item = match found {
+        Found::Hit(item) | Found::Loaded(item) => item,
+        // The origin has just failed.
+        Found::Stale(item) => return Ok(reply_up_to(most, &item, v1::Source::Stale)),
         Found::Absent => return Err(absent().into()),
         Found::Waiting(waiting) => return Err(Failure::Loading(waiting)),
         Found::Failed(error) => return Err(error.into()),
     };
-    Ok(reply_up_to(most, &item, source))
+    Ok(reply_up_to(most, &item, source_of(&item)))
 }
 
 /// The answer where there is no value.
 pub(super) fn absent() -> Error {
     Error::new(Code::NotFound, "the group has no such key")
+}
+
+/// How a value came that is not answered because there is no other.
+pub(super) fn source_of(item: &Item) -> v1::Source {
+    match item.way {
+        Way::Kept if item.over_for.is_zero() => v1::Source::Hit,
+        Way::Kept => v1::Source::Outdated,
+        Way::Loaded { before: Before::Nothing, .. } => v1::Source::Loaded,
+        Way::Loaded { before: Before::Replaced, .. } => v1::Source::Reloaded,
+        Way::Loaded { before: Before::Renewed, .. } => v1::Source::Renewed,
+    }
 }
 
 /// The answer with a value, as a lane carries it.
@@ -315,11 +337,14 @@ fn lend(
     let Some(holder) = sender.holder.filter(|_| request.loan_ms > 0) else { return Ok(None) };
     let asked = Duration::from_millis(request.loan_ms.into());
     let owned = || authority_now(node, request, sender);
-    let lent = group.lend(BULK_OVER, &request.key, holder, asked, owned)?;
-    Ok(lent.map(|(item, loan)| v1::Reply {
-        loan_ms: loan.as_millis() as u32,
-        ..value_reply(&item, v1::Source::Hit)
-    }))
+    match group.lend(BULK_OVER, &request.key, holder, asked, owned)? {
+        Lending::Refused => Ok(None),
+        Lending::Early(waiting) => Err(Failure::Loading(waiting)),
+        Lending::Lent(item, loan) => {
+            let loan_ms = loan.as_millis() as u32;
+            Ok(Some(v1::Reply { loan_ms, ..value_reply(&item, v1::Source::Hit) }))
+        }
+    }
 }
 
 fn value_reply(item: &Item, source: v1::Source) -> v1::Reply {
@@ -331,6 +356,8 @@ fn value_reply(item: &Item, source: v1::Source) -> v1::Reply {
         // Zero would mean that it never expires.
         ttl_ms: item.ttl_left.map_or(0, |left| millis(left).max(1)),
         source: source.into(),
+        not_stored: matches!(item.way, Way::Loaded { is_stored: false, .. }),
+        stale_ms: item.over_for.as_millis().try_into().unwrap_or(u32::MAX),
         value: item.entry.value(),
         content_type: item.entry.content_type().to_owned(),
         ..Default::default()

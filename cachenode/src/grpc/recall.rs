@@ -37,7 +37,7 @@ impl NodeService {
     }
 
     /// Waits until that is over.
-    pub(super) async fn wait_for(&self, recall: &Recall) {
+    pub(crate) async fn wait_for(&self, recall: &Recall) {
         recall.over(self.clock.as_ref(), self.groups.loans()).await;
     }
 }

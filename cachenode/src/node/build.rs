@@ -30,7 +30,7 @@ use super::{
 use crate::{
     groups::Groups,
     grpc::{
-        Away, CacheService, Newer, NodeService, Rings, Steadiness, Takeovers, Unknown,
+        Absences, Away, CacheService, Newer, NodeService, Rings, Steadiness, Takeovers, Unknown,
         exchange_route,
     },
     http::{self, Registered},
@@ -134,6 +134,7 @@ pub(super) fn service(
         newer: Newer::default(),
         unknown: Unknown::default(),
         away: Away::new(metrics.clone()),
+        absences: Absences::new(),
         metrics,
     })
 }

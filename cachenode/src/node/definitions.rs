@@ -14,7 +14,7 @@ use super::StartError;
 use crate::{
     group::{Definition, Partition},
     groups::{DEFAULT_GROUP, Groups, Wanted},
-    origin::{Asked, LoadError, OriginDefinition, http::Http},
+    origin::{Asked, LoadError, OriginDefinition, http::Http, opendal::Opendal, sql},
     store::Eviction,
 };
 
@@ -95,6 +95,7 @@ fn definition(name: &GroupName, settings: &GroupSettings) -> Result<Definition, 
         name: name.clone(),
         capacity: settings.capacity,
         ttl: settings.ttl,
+        ttl_jitter: settings.ttl_jitter,
         idle: settings.idle,
         eviction: match settings.eviction {
             config::Eviction::Lru => Eviction::Lru,
@@ -109,6 +110,8 @@ fn definition(name: &GroupName, settings: &GroupSettings) -> Result<Definition, 
         negative_ttl: settings.negative_ttl,
         stale_while_revalidate: settings.stale_while_revalidate,
         stale_if_error: settings.stale_if_error,
+        soft_timeout: settings.soft_timeout,
+        early_refresh: settings.early_refresh,
         origin,
     })
 }
@@ -125,6 +128,18 @@ fn origin(settings: &GroupSettings) -> Result<OriginDefinition, String> {
             origin: Arc::new(Http::new(http, settings.max_value)?),
             timeout: http.timeout,
             max_loads: http.max_loads,
+        }),
+        Some(OriginSettings::Opendal(opendal)) => OriginDefinition::Asked(Asked {
+            kind: "opendal",
+            origin: Arc::new(Opendal::new(opendal, settings.max_value)?),
+            timeout: opendal.timeout,
+            max_loads: opendal.max_loads,
+        }),
+        Some(OriginSettings::Sql(sql)) => OriginDefinition::Asked(Asked {
+            kind: "sql",
+            origin: sql::origin(sql, settings.max_value)?,
+            timeout: sql.timeout,
+            max_loads: sql.max_loads,
         }),
     })
 }

@@ -1,35 +1,63 @@
-//! Delivering hints until their owners have taken them.
+//! Asking after owners that did not answer: whether they are absent, and whether they are back, and then
+//! delivering their hints until they have taken them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, panic::resume_unwind, sync::Arc, time::Duration};
 
-use common::route::Router;
+use common::{discovery::NodeId, route::Router};
 use tokio::{
     runtime::Handle,
-    time::{sleep, timeout},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::grpc::NodeService;
+use crate::grpc::{NodeService, QUESTION};
 
-/// How long to wait before owners that did not take their hints are tried again.
-const TRY_AGAIN: Duration = Duration::from_millis(250);
 /// How long a node that leaves may take for the hints it still has.
 const LAST_CHANCE: Duration = Duration::from_millis(500);
 
-/// Delivers hints until `stop`, as soon as there are any.
+/// Asks after owners until `stop`, as soon as there is a reason to.
 pub(super) async fn deliver(node: Arc<NodeService>, router: Arc<Router>, stop: CancellationToken) {
+    let mut asked = HashSet::new();
+    let mut asking = JoinSet::new();
     loop {
+        node.forget_the_gone();
+        for id in node.away.missed().into_iter().chain(node.absences.awaited()) {
+            if asked.insert(id.clone()) {
+                asking.spawn(ask_until_heard(Arc::clone(&node), Arc::clone(&router), id));
+            }
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = node.away.wake.notified() => {}
-        }
-        while !deliver_all(&node, &router).await {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = sleep(TRY_AGAIN) => {}
-            }
+            () = node.absences.wake.notified() => {}
+            Some(ended) = asking.join_next() => match ended {
+                Ok(id) => {
+                    asked.remove(&id);
+                }
+                // Nobody aborts them.
+                Err(error) => resume_unwind(error.into_panic()),
+            },
         }
     }
+}
+
+/// Asks one owner until there is no reason to any more: it has taken its hints and nobody waits for it,
+/// or it is no member. Each on its own, so that one that is silent holds up no other's hints.
+async fn ask_until_heard(node: Arc<NodeService>, router: Arc<Router>, id: NodeId) -> NodeId {
+    let mut round = interval(QUESTION);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while node.misses(&id) {
+        round.tick().await;
+        node.forget_the_gone();
+        let Some(owner) = router.member(&id) else {
+            node.absences.heard_of(&id);
+            break;
+        };
+        node.ask_after(&owner).await;
+    }
+    node.absences.forget(&id);
+    id
 }
 
 /// What a leaving node still has for others is told now or never.
@@ -46,7 +74,7 @@ pub(super) async fn deliver_the_last(node: &Arc<NodeService>) {
 /// One try for each owner, all at once. True: nothing is left.
 async fn deliver_all(node: &Arc<NodeService>, router: &Arc<Router>) -> bool {
     node.forget_the_gone();
-    let mut tries = tokio::task::JoinSet::new();
+    let mut tries = JoinSet::new();
     for id in node.away.waiting() {
         let (node, router) = (Arc::clone(node), Arc::clone(router));
         tries.spawn(async move {

@@ -55,6 +55,8 @@ pub(super) async fn settle(node: Arc<NodeService>, router: Arc<Router>, stop: Ca
 }
 
 async fn make_steady(node: &Arc<NodeService>, router: &Arc<Router>, standstill: &Standstill) {
+    // Who was absent may have come back, and who did not answer may have.
+    node.absences.start_again();
     let was_passed_over = standstill.length >= PASSED_OVER;
     if was_passed_over {
         // Owners this node stood in for may have come back, and gone again.
@@ -115,12 +117,14 @@ async fn ask_everybody(node: &Arc<NodeService>, router: &Arc<Router>, before: &T
 async fn ask(node: &NodeService, member: &Member<'_>) -> Option<Option<v1::Epoch>> {
     let question = |taken| Kind::HintsWanted(v1::HintsWanted { taken });
     let Answer::Hints(hint) = member.tell(question(0), ASK).await else { return None };
-    // What is lent of that goes by time: it was lent before this node stood still.
-    let _ = node.take_hints(&hint);
+    let (_, recall) = node.take_hints(&hint);
+    // Whoever wrote in this node's stead may acknowledge that when it hears that it is taken.
+    node.wait_for(&recall).await;
     if hint.everything || !hint.keys.is_empty() {
         // So that they do not come once more, when newer values are here. Unheard, that costs a
         // few of those; what has come in since the question counts like the first answer.
         if let Answer::Hints(more) = member.tell(question(hint.number), ASK).await {
+            // These are not said to be taken: they come again.
             let _ = node.take_hints(&more);
         }
     }

@@ -8,25 +8,29 @@
 mod freshness;
 mod template;
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use common::config::{HttpSettings, is_link_local};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{
-    Client, Response,
+    Client, ClientBuilder, RequestBuilder, Response, Url,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect::Policy,
 };
 use tokio::net::lookup_host;
 
 use self::template::Template;
-use super::{LoadError, Loaded, Loading, Origin};
+use super::{LoadError, Loaded, Loading, Origin, Reloaded, Reloading, secrets};
 
 /// How long a connection may take.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// How long an unused connection is kept.
 const KEEP_UNUSED: Duration = Duration::from_secs(30);
+
+/// Why a server is not asked.
+pub(super) const IS_LINK_LOCAL: &str =
+    "it means a link-local address; set allow_link_local = true if that is meant";
 
 /// An HTTP server, ready to be asked.
 pub(crate) struct Http {
@@ -44,80 +48,106 @@ impl Http {
     pub(crate) fn new(settings: &HttpSettings, max_value: u64) -> Result<Self, String> {
         let template = Template::new(&settings.url)?;
         if !settings.allow_link_local && template.address().is_some_and(is_link_local) {
-            return Err(
-                "origin.url: it means a link-local address; set allow_link_local = true if \
-                        that is meant"
-                    .to_owned(),
-            );
+            return Err(format!("origin.url: {IS_LINK_LOCAL}"));
         }
-        let client = Client::builder()
-            .default_headers(headers(&settings.headers, |name| std::env::var(name).ok())?)
-            .user_agent(concat!("ringway/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .referer(false)
-            .no_proxy()
-            .connect_timeout(CONNECT_TIME)
-            .pool_idle_timeout(KEEP_UNUSED)
-            .dns_resolver(Arc::new(Resolver { allow_link_local: settings.allow_link_local }));
-        // Whoever uses no TLS needs no certificates on the machine.
-        let client =
-            if template.is_plain() { client.tls_certs_only(std::iter::empty()) } else { client };
+        let client = client(settings.allow_link_local)
+            .default_headers(headers(&settings.headers, secrets::filled)?);
+        let client = with_certificates(client, template.is_plain());
         let client = client.build().map_err(|error| format!("no HTTP client: {error}"))?;
         Ok(Self { client, template, max_value: usize::try_from(max_value).unwrap_or(usize::MAX) })
     }
 }
 
+/// A client that goes where it is told, and nowhere else.
+pub(super) fn client(allow_link_local: bool) -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("ringway/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(CONNECT_TIME)
+        .pool_idle_timeout(KEEP_UNUSED)
+        .dns_resolver(Arc::new(Resolver { allow_link_local }))
+}
+
+/// The same with the certificates that it needs: for plain HTTP the machine may have none.
+pub(super) fn with_certificates(client: ClientBuilder, is_plain: bool) -> ClientBuilder {
+    if is_plain { client.tls_certs_only(std::iter::empty()) } else { client }
+}
+
+/// The host of a URL, if it is an address, however it was written.
+pub(super) fn address(url: &Url) -> Option<IpAddr> {
+    url.host_str()?.trim_matches(['[', ']']).parse().ok()
+}
+
 impl Origin for Http {
     fn load(&self, key: String) -> Loading {
-        let url = self.template.with(&key);
-        let (client, max_value) = (self.client.clone(), self.max_value);
+        let request = self.request(&key);
+        let max_value = self.max_value;
+        Box::pin(async move { told(sent(request?).await?, max_value).await })
+    }
+
+    fn reload(&self, key: String, validator: String) -> Reloading {
+        let request = self.request(&key);
+        let max_value = self.max_value;
         Box::pin(async move {
-            let answer = client.get(url?).send().await.map_err(unreachable)?;
-            match answer.status().as_u16() {
-                200 => loaded(answer, max_value).await.map(Some),
-                204 => Ok(Some(with(&answer, Bytes::new()))),
-                404 | 410 => Ok(None),
-                status @ 300..400 => {
-                    let text = format!("it answered {status}; redirects are not followed");
-                    Err(LoadError::Failed(text))
-                }
-                status => Err(LoadError::Failed(format!("it answered {status}"))),
+            let answer = sent(conditional(request?, &validator)).await?;
+            if answer.status().as_u16() == 304 {
+                return Ok(Reloaded::Unchanged { ttl: freshness::of(answer.headers()) });
             }
+            told(answer, max_value).await.map(Reloaded::Anew)
         })
+    }
+}
+
+impl Http {
+    fn request(&self, key: &str) -> Result<RequestBuilder, LoadError> {
+        Ok(self.client.get(self.template.with(key)?))
+    }
+}
+
+/// Asks for a value only if it is another one than that which came with this validator.
+fn conditional(request: RequestBuilder, validator: &str) -> RequestBuilder {
+    let is_etag = validator.starts_with('"') || validator.starts_with("W/");
+    let name = if is_etag { header::IF_NONE_MATCH } else { header::IF_MODIFIED_SINCE };
+    request.header(name, validator)
+}
+
+async fn sent(request: RequestBuilder) -> Result<Response, LoadError> {
+    request.send().await.map_err(unreachable)
+}
+
+/// What an answer says.
+async fn told(answer: Response, max_value: usize) -> Result<Option<Loaded>, LoadError> {
+    match answer.status().as_u16() {
+        200 => loaded(answer, max_value).await.map(Some),
+        204 => Ok(Some(with(&answer, Bytes::new()))),
+        404 | 410 => Ok(None),
+        304 => Err(LoadError::failed("it answered 304, and was not asked whether")),
+        status @ 300..400 => {
+            let text = format!("it answered {status}; redirects are not followed");
+            Err(LoadError::Failed(text))
+        }
+        status => Err(LoadError::Failed(format!("it answered {status}"))),
     }
 }
 
 /// The headers of every request, with the values of the variables that they name.
 fn headers(
     settings: &BTreeMap<String, String>,
-    variable: impl Fn(&str) -> Option<String>,
+    filled: impl Fn(&str) -> Result<String, String>,
 ) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, text) in settings {
         let wrong = |why: &str| format!("origin.headers.{name}: {why}");
         let key: HeaderName = name.parse().map_err(|_| wrong("this is no name of a header"))?;
-        let text = filled(text, &variable).map_err(|missing| {
-            wrong(&format!("the environment has no {missing}; set it for the node"))
-        })?;
+        let text = filled(text).map_err(|why| wrong(&why))?;
         let mut value =
             HeaderValue::try_from(text).map_err(|_| wrong("the value has control characters"))?;
         value.set_sensitive(true);
         headers.insert(key, value);
     }
     Ok(headers)
-}
-
-/// A text with variables in the place of `${NAME}`; or the name of one that is not set.
-fn filled(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
-    let (mut out, mut rest) = (String::new(), text);
-    while let Some((before, after)) = rest.split_once("${") {
-        let Some((name, after)) = after.split_once('}') else { break };
-        out.push_str(before);
-        out.push_str(&variable(name).ok_or_else(|| name.to_owned())?);
-        rest = after;
-    }
-    out.push_str(rest);
-    Ok(out)
 }
 
 async fn loaded(mut answer: Response, max_value: usize) -> Result<Loaded, LoadError> {
@@ -139,7 +169,17 @@ async fn loaded(mut answer: Response, max_value: usize) -> Result<Loaded, LoadEr
 fn with(answer: &Response, value: Bytes) -> Loaded {
     let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let content_type = text(header::CONTENT_TYPE).unwrap_or_default().to_owned();
-    Loaded { value, content_type, ttl: freshness::of(answer.headers()) }
+    let validator = validator(answer.headers()).unwrap_or_default().to_owned();
+    Loaded { value, content_type, validator, ttl: freshness::of(answer.headers()) }
+}
+
+/// What the answer can be recognised by: its `ETag`, else its `Last-Modified` (RFC 9110, 8.8). The two
+/// can be told apart.
+fn validator(headers: &HeaderMap) -> Option<&str> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let is_etag = |text: &&str| text.starts_with('"') || text.starts_with("W/\"");
+    let is_date = |text: &&str| httpdate::parse_http_date(text).is_ok();
+    text(header::ETAG).filter(is_etag).or_else(|| text(header::LAST_MODIFIED).filter(is_date))
 }
 
 /// Neither the URL nor what the client is made of is shown to whoever reads the key.

@@ -1,4 +1,4 @@
-//! One entry in one allocation: what is known about it, its key, content type and value.
+//! One entry in one allocation: what is known about it, its key, content type, validator and value.
 //!
 //! Times are milliseconds of the injected monotonic clock. The value leaves as `Bytes` that keep
 //! the allocation alive, so it is copied once, when it is stored.
@@ -33,16 +33,21 @@ pub(super) fn block_bytes(content: u64) -> u64 {
 /// What a value without a content type is. Kept as "none", so that it costs nothing.
 pub const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
 
+/// The longest validator that is kept, in bytes.
+pub(crate) const MAX_VALIDATOR_BYTES: usize = 255;
+
 /// `expires_ms` of an entry that never does.
 const NEVER: u64 = u64::MAX;
 
 struct Header {
     version: Version,
-    stored_ms: u64,
-    expires_ms: u64,
+    stored_ms: AtomicU64,
+    expires_ms: AtomicU64,
     accessed_ms: AtomicU64,
     key_bytes: u16,
     type_bytes: u16,
+    /// In what alignment leaves free: an entry without a validator takes no byte more for it.
+    validator_bytes: u8,
     is_stand_in: bool,
 }
 
@@ -51,6 +56,9 @@ struct Header {
 pub(crate) struct NewEntry<'a> {
     pub(crate) key: &'a str,
     pub(crate) content_type: &'a str,
+    /// By what its origin tells whether the value is still true; empty: nothing. One that is longer than
+    /// [`MAX_VALIDATOR_BYTES`] is not kept.
+    pub(crate) validator: &'a str,
     pub(crate) value: &'a [u8],
     pub(crate) version: Version,
     /// When it was stored; before `now` when it was stored elsewhere first.
@@ -63,9 +71,14 @@ pub(crate) struct NewEntry<'a> {
 }
 
 impl NewEntry<'_> {
-    /// Bytes of key, content type and value as they are kept.
+    /// Bytes of key, content type, validator and value as they are kept.
     pub(crate) fn content_bytes(&self) -> u64 {
-        (self.key.len() + kept(self.content_type).len() + self.value.len()) as u64
+        let words = self.key.len() + kept(self.content_type).len() + self.validator().len();
+        (words + self.value.len()) as u64
+    }
+
+    fn validator(&self) -> &str {
+        if self.validator.len() > MAX_VALIDATOR_BYTES { "" } else { self.validator }
     }
 }
 
@@ -83,18 +96,20 @@ pub struct Stored(ThinArc<Header, u8>);
 
 impl Stored {
     pub(crate) fn new(entry: &NewEntry<'_>) -> Self {
-        let content_type = kept(entry.content_type);
-        let parts = [entry.key.as_bytes(), content_type.as_bytes(), entry.value];
+        let (content_type, validator) = (kept(entry.content_type), entry.validator());
+        let parts =
+            [entry.key.as_bytes(), content_type.as_bytes(), validator.as_bytes(), entry.value];
         let header = Header {
             version: entry.version,
-            stored_ms: millis(entry.stored),
-            expires_ms: entry.expires.map_or(NEVER, millis),
+            stored_ms: AtomicU64::new(millis(entry.stored)),
+            expires_ms: AtomicU64::new(entry.expires.map_or(NEVER, millis)),
             accessed_ms: AtomicU64::new(millis(entry.now)),
             key_bytes: entry.key.len() as u16,
             type_bytes: content_type.len() as u16,
+            validator_bytes: validator.len() as u8,
             is_stand_in: entry.is_stand_in,
         };
-        // Zeros first and then three copies in place: safe code for one allocation. Chaining the
+        // Zeros first and then copies in place: safe code for one allocation. Chaining the
         // parts into an iterator is five times slower, joining them first doubles the traffic.
         let bytes = parts.iter().map(|part| part.len()).sum();
         let mut thin = ThinArc::from_header_and_iter(header, iter::repeat_n(0, bytes));
@@ -118,8 +133,20 @@ impl Stored {
         usize::from(self.header().key_bytes)
     }
 
-    fn value_start(&self) -> usize {
+    fn validator_start(&self) -> usize {
         self.type_start() + usize::from(self.header().type_bytes)
+    }
+
+    fn value_start(&self) -> usize {
+        self.validator_start() + usize::from(self.header().validator_bytes)
+    }
+
+    fn stored_ms(&self) -> u64 {
+        self.header().stored_ms.load(Ordering::Relaxed)
+    }
+
+    fn expires_ms(&self) -> u64 {
+        self.header().expires_ms.load(Ordering::Relaxed)
     }
 
     /// Whose entry it is.
@@ -145,7 +172,13 @@ impl Stored {
 
     /// The content type; empty: [`DEFAULT_CONTENT_TYPE`].
     pub fn content_type(&self) -> &str {
-        let bytes = &self.0.slice[self.type_start()..self.value_start()];
+        let bytes = &self.0.slice[self.type_start()..self.validator_start()];
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// By what its origin tells whether the value is still true; empty: nothing.
+    pub(crate) fn validator(&self) -> &str {
+        let bytes = &self.0.slice[self.validator_start()..self.value_start()];
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
@@ -161,18 +194,18 @@ impl Stored {
 
     /// Time since it was stored.
     pub fn age(&self, now: Duration) -> Duration {
-        Duration::from_millis(millis(now).saturating_sub(self.header().stored_ms))
+        Duration::from_millis(millis(now).saturating_sub(self.stored_ms()))
     }
 
     /// Time until it expires; `None`: it never does.
     pub fn ttl_left(&self, now: Duration) -> Option<Duration> {
-        let expires_ms = self.header().expires_ms;
+        let expires_ms = self.expires_ms();
         (expires_ms != NEVER).then(|| Duration::from_millis(expires_ms.saturating_sub(millis(now))))
     }
 
     /// For how long its time to live has been over.
     pub(crate) fn expired_for(&self, now: Duration) -> Duration {
-        Duration::from_millis(millis(now).saturating_sub(self.header().expires_ms))
+        Duration::from_millis(millis(now).saturating_sub(self.expires_ms()))
     }
 
     /// When it expires unless it is accessed; `None`: never. An `idle` of zero is none.
@@ -182,7 +215,7 @@ impl Stored {
             0 => NEVER,
             idle_ms => header.accessed_ms.load(Ordering::Relaxed).saturating_add(idle_ms),
         };
-        Some(header.expires_ms.min(unused_ms)).filter(|at| *at != NEVER)
+        Some(self.expires_ms().min(unused_ms)).filter(|at| *at != NEVER)
     }
 
     /// Whether it is over, by its time to live or for not being used for `idle` (zero: off).
@@ -190,12 +223,21 @@ impl Stored {
         self.expires_at(idle).is_some_and(|at| millis(now) >= at)
     }
 
+    /// Its origin has said that it is still true: it is as if it had been stored `now`. The value stays
+    /// where it is, and keeps its version.
+    pub(crate) fn renew(&self, expires: Option<Duration>, now: Duration) {
+        let header = self.header();
+        header.stored_ms.store(millis(now), Ordering::Relaxed);
+        header.expires_ms.store(expires.map_or(NEVER, millis), Ordering::Relaxed);
+        self.touch(now);
+    }
+
     /// Notes an access, for `idle`.
     pub(crate) fn touch(&self, now: Duration) {
         self.header().accessed_ms.fetch_max(millis(now), Ordering::Relaxed);
     }
 
-    /// Bytes of key, content type and value.
+    /// Bytes of key, content type, validator and value.
     pub(super) fn content_bytes(&self) -> u64 {
         self.0.slice.len() as u64
     }
@@ -255,6 +297,34 @@ mod tests {
         let stored = entry(DEFAULT_CONTENT_TYPE, b"");
         assert_eq!((stored.content_type(), stored.value_len()), ("", 0));
         assert_eq!(stored.content_bytes(), 3);
+    }
+
+    #[test]
+    fn a_validator_lies_in_the_entry_and_costs_nothing_where_there_is_none() {
+        let long = "x".repeat(MAX_VALIDATOR_BYTES + 1);
+        for (validator, kept) in [("\"v1\"", 4), ("", 0), (&long, 0), (&long[1..], 255)] {
+            let entry = NewEntry { key: "Tom", validator, value: b"630", ..NewEntry::default() };
+            let stored = Stored::new(&entry);
+            assert_eq!(stored.validator().len(), kept);
+            assert_eq!((stored.content_type(), stored.value()), ("", "630".into()));
+            assert_eq!(stored.content_bytes(), 6 + kept as u64);
+            assert_eq!(entry.content_bytes(), stored.content_bytes());
+        }
+        // Of the head the allocation keeps a count and a length itself.
+        assert_eq!(size_of::<Header>() as u64 + 16, HEAD_BYTES);
+    }
+
+    #[test]
+    fn a_renewed_entry_is_as_if_it_had_just_been_stored() {
+        let at = Duration::from_secs;
+        let stored = entry("", b"x");
+        let held = stored.clone();
+        stored.renew(Some(at(20)), at(9));
+        assert_eq!((held.age(at(10)), held.ttl_left(at(10))), (at(1), Some(at(10))));
+        assert!(!held.is_expired(at(10), at(2)), "it counts as used");
+        assert_eq!(held.version(), Version { as_of: 3, clock: 9 });
+        stored.renew(None, at(9));
+        assert_eq!(held.ttl_left(at(10)), None);
     }
 
     #[test]

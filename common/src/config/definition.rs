@@ -213,6 +213,8 @@ fn has_password(text: &str) -> bool {
 fn json(value: &Parsed) -> Json {
     match value {
         Parsed::Number(number) => (*number).into(),
+        // As it is written, and not as what a division makes of it.
+        Parsed::Decimal(_) => serde_json::from_str(&value.to_toml()).unwrap_or_default(),
         Parsed::Size(bytes) => size_text(*bytes).into(),
         Parsed::Duration(span) => humantime::format_duration(*span).to_string().into(),
         Parsed::Switch(on) => (*on).into(),

@@ -22,6 +22,8 @@ pub struct GroupSettings {
     pub capacity: u64,
     /// Lifetime of an entry that came without one; zero is forever.
     pub ttl: Duration,
+    /// By what part of it that lifetime varies, up and down, in thousandths.
+    pub ttl_jitter: u32,
     /// Entries not read for this long go; zero keeps them.
     pub idle: Duration,
     /// Which entries go when the group is full.
@@ -38,6 +40,12 @@ pub struct GroupSettings {
     pub stale_while_revalidate: Duration,
     /// For how long after its time a value is answered if its origin fails or is late.
     pub stale_if_error: Duration,
+    /// The longest wait for the origin where a value is at hand that may be answered if it fails; zero: as
+    /// long as the request may take.
+    pub soft_timeout: Duration,
+    /// How early hot values are loaded anew, before their time is over, in thousandths of what is usual;
+    /// zero: not at all.
+    pub early_refresh: u32,
     /// Where missing values come from; without one a miss is a miss.
     pub origin: Option<OriginSettings>,
 }
@@ -103,6 +111,7 @@ fn build_one(
     Some(GroupSettings {
         capacity: values.size(&key("capacity"))?,
         ttl: values.span(&key("ttl"))?,
+        ttl_jitter: values.decimal(&key("ttl_jitter"))?,
         idle: values.span(&key("idle"))?,
         eviction: match values.text(&key("eviction"))?.as_str() {
             "tinylfu" => Eviction::TinyLfu,
@@ -117,6 +126,8 @@ fn build_one(
         negative_ttl: values.span(&key("negative_ttl"))?,
         stale_while_revalidate: values.span(&key("stale_while_revalidate"))?,
         stale_if_error: values.span(&key("stale_if_error"))?,
+        soft_timeout: values.span(&key("soft_timeout"))?,
+        early_refresh: values.decimal(&key("early_refresh"))?,
         origin: origins::read(layers, name, problems),
     })
 }

@@ -27,6 +27,9 @@ const MIN_LEASE: Duration = Duration::from_secs(2);
 const SIZES: RangeInclusive<u64> = 1..=(1 << 50);
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=MAX_TIMEOUT;
 const LIFETIMES: RangeInclusive<Duration> = Duration::ZERO..=MAX_LIFETIME;
+/// Half of the lifetime, up and down, is as far as it may be from what was asked for.
+const JITTERS: RangeInclusive<u64> = 0..=500;
+const EARLINESS: RangeInclusive<u64> = 0..=10_000;
 const PORTS: RangeInclusive<u64> = 0..=65_535;
 const WORKERS: RangeInclusive<u64> = 0..=256;
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
@@ -210,6 +213,9 @@ pub(super) static GROUP_KEYS: &[Key] = &[
         "Memory the group may take, on each node."),
     set("ttl", Kind::Duration(LIFETIMES), "1h",
         "The lifetime of an entry that was set or loaded without one; 0 is forever."),
+    set("ttl_jitter", Kind::Decimal(JITTERS), "0.1",
+        "By up to this part of it, up or down, `ttl` differs from entry to entry, so that what was \
+         stored together is not over together. A lifetime that came with the entry is kept exactly."),
     set("idle", Kind::Duration(LIFETIMES), "0s",
         "Entries not read for this long go; 0 keeps them."),
     set("eviction", Kind::Choice(&["lru", "tinylfu"]), "lru",
@@ -231,7 +237,15 @@ pub(super) static GROUP_KEYS: &[Key] = &[
     set("stale_if_error", Kind::Duration(LIFETIMES), "0s",
         "For so long after its time a value is answered if the origin fails, or is later than the \
          request may take."),
+    set("soft_timeout", Kind::Duration(Duration::ZERO..=MAX_TIMEOUT), "0s",
+        "A reader for whom there is such a value waits no longer than this for the origin; the load \
+         goes on. 0 waits as long as the request may take."),
+    set("early_refresh", Kind::Decimal(EARLINESS), "0",
+        "Hot values are loaded anew a little before their time is over, so that nobody waits for them: \
+         1 is usual, more is earlier, 0 is off."),
     unset("origin", Kind::Origin, "none, a miss is a miss",
-        "Where missing values come from: `{ kind = \"static\", values = { Tom = \"630\" } }` or \
-         `{ kind = \"http\", url = \"http://127.0.0.1:9000/users/{key}\" }`."),
+        "Where missing values come from: `{ kind = \"static\", values = { Tom = \"630\" } }`, \
+         `{ kind = \"http\", url = \"http://127.0.0.1:9000/users/{key}\" }`, \
+         `{ kind = \"opendal\", scheme = \"fs\", path = \"{key}\", options = { root = \"/srv/users\" } }` or \
+         `{ kind = \"sql\", url = \"sqlite:///srv/users.db\", query = \"SELECT value FROM users WHERE key = $1\" }`."),
 ];

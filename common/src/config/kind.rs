@@ -18,6 +18,8 @@ pub(super) const MAX_LIST_ITEMS: usize = 4096;
 pub(super) enum Kind {
     /// A whole number in a range.
     Number(RangeInclusive<u64>),
+    /// A number in a range with at most three decimals, kept and bounded in thousandths.
+    Decimal(RangeInclusive<u64>),
     /// A count of bytes in a range, written like `64MiB`.
     Size(RangeInclusive<u64>),
     /// A span of time in a range, written like `250ms`.
@@ -40,6 +42,8 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Parsed {
     Number(u64),
+    /// In thousandths.
+    Decimal(u64),
     Size(u64),
     Duration(Duration),
     Switch(bool),
@@ -52,6 +56,7 @@ impl Kind {
     pub(super) fn parse(&self, value: &Value) -> Result<Parsed, String> {
         match self {
             Self::Number(range) => number(value, range).map(Parsed::Number),
+            Self::Decimal(range) => decimal(value, range).map(Parsed::Decimal),
             Self::Size(range) => size(value, range).map(Parsed::Size),
             Self::Duration(range) => duration(value, range).map(Parsed::Duration),
             Self::Seconds(range) => {
@@ -82,6 +87,10 @@ impl Kind {
     pub(super) fn in_words(&self) -> String {
         match self {
             Self::Number(range) => format!("number, {} to {}", range.start(), range.end()),
+            Self::Decimal(range) => {
+                let [from, to] = [range.start(), range.end()].map(|end| decimal_text(*end));
+                format!("number with up to three decimals, {from} to {to}")
+            }
             Self::Size(range) => {
                 format!("size, {} to {}", size_text(*range.start()), size_text(*range.end()))
             }
@@ -103,6 +112,7 @@ impl Parsed {
     pub(super) fn to_toml(&self) -> String {
         match self {
             Self::Number(number) => number.to_string(),
+            Self::Decimal(thousandths) => decimal_text(*thousandths),
             Self::Size(bytes) => quoted(&size_text(*bytes)),
             Self::Duration(span) => quoted(&humantime::format_duration(*span).to_string()),
             Self::Switch(on) => on.to_string(),
@@ -134,6 +144,12 @@ pub(super) fn size_text(bytes: u64) -> String {
     }
 }
 
+/// Thousandths as a decimal number, without more digits than it needs.
+fn decimal_text(thousandths: u64) -> String {
+    let text = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 fn span_words(range: &RangeInclusive<Duration>) -> String {
     let [from, to] = [range.start(), range.end()].map(|end| humantime::format_duration(*end));
     format!("{from} to {to}")
@@ -149,6 +165,34 @@ fn number(value: &Value, range: &RangeInclusive<u64>) -> Result<u64, String> {
         _ => None,
     };
     number.filter(|number| range.contains(number)).ok_or_else(wrong)
+}
+
+fn decimal(value: &Value, range: &RangeInclusive<u64>) -> Result<u64, String> {
+    let number = match value {
+        // As it was written: the shortest text that means this number.
+        Value::Num(_, number) => number
+            .to_f64()
+            .map(|number| number.to_string())
+            .or_else(|| whole(number).map(|number| number.to_string())),
+        Value::String(_, text) => Some(text.clone()),
+        _ => None,
+    };
+    let thousandths = number.as_deref().and_then(thousandths);
+    thousandths.filter(|thousandths| range.contains(thousandths)).ok_or_else(|| {
+        let [from, to] = [range.start(), range.end()].map(|end| decimal_text(*end));
+        format!("this is not a number from {from} to {to} with at most three decimals")
+    })
+}
+
+/// `12.5` as 12,500.
+fn thousandths(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(whole) || !is_number(part) || part.len() > 3 {
+        return None;
+    }
+    let whole: u64 = whole.parse().ok()?;
+    whole.checked_mul(1000)?.checked_add(format!("{part:0<3}").parse().ok()?)
 }
 
 fn size(value: &Value, range: &RangeInclusive<u64>) -> Result<u64, String> {
@@ -246,6 +290,26 @@ mod tests {
         assert_eq!(read(&kind, -7), None);
         assert_eq!(read(&kind, 7.5), None);
         assert_eq!(read(&kind, true), None);
+    }
+
+    #[test]
+    fn decimals_come_typed_or_as_text_and_are_kept_exactly() {
+        let kind = Kind::Decimal(0..=2500);
+        let is = |thousandths| Some(Parsed::Decimal(thousandths));
+        assert_eq!(read(&kind, 0.1), is(100));
+        assert_eq!(read(&kind, 2), is(2000));
+        assert_eq!(read(&kind, "2.50"), is(2500));
+        assert_eq!(read(&kind, "0.007"), is(7));
+        for bad in
+            ["", ".", "1.", ".5", "-1", "+1", "2.501", "0.0001", "1e-1", "99999999999999999999"]
+        {
+            assert_eq!(read(&kind, bad), None, "{bad}");
+        }
+        assert_eq!(read(&kind, -0.5), None);
+        assert_eq!(read(&kind, true), None);
+        for (thousandths, text) in [(0, "0"), (100, "0.1"), (2000, "2"), (1007, "1.007")] {
+            assert_eq!(decimal_text(thousandths), text);
+        }
     }
 
     #[test]

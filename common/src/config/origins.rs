@@ -3,6 +3,10 @@
 //! Names of environment variables (`${TOKEN}`) stay names here: whoever asks the origin looks them up,
 //! so that no secret is in what settings show.
 
+mod opendal;
+mod sql;
+mod statement;
+
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use figment::value::{Dict, Value};
@@ -13,7 +17,15 @@ use super::{
     layers::Layers,
     problem::{Problem, shown},
 };
-use crate::key::{GroupName, Key};
+use crate::{
+    key::{GroupName, Key},
+    security::MASK,
+};
+
+pub use self::{
+    opendal::{OpendalSettings, SERVICES, Service, is_plain_path},
+    sql::{Database, MAX_SQL_LOADS, SqlSettings, check_sql},
+};
 
 /// What stands for the key in a template.
 pub const KEY_PLACE: &str = "{key}";
@@ -36,6 +48,10 @@ pub enum OriginSettings {
     },
     /// An HTTP server.
     Http(HttpSettings),
+    /// A service that OpenDAL knows.
+    Opendal(OpendalSettings),
+    /// A database.
+    Sql(SqlSettings),
 }
 
 /// An origin that is asked with HTTP.
@@ -77,6 +93,8 @@ pub(super) fn read(
     match kind.as_ref().and_then(Value::as_str) {
         Some("static") => fixed(table, &key, &mut complain),
         Some("http") => http(table, &key, &mut complain).map(OriginSettings::Http),
+        Some("opendal") => opendal::read(table, &key, &mut complain).map(OriginSettings::Opendal),
+        Some("sql") => sql::read(table, &key, &mut complain).map(OriginSettings::Sql),
         named => {
             complain(format!("{key}.kind"), kind.as_ref(), not_built_in(named));
             None
@@ -85,13 +103,73 @@ pub(super) fn read(
 }
 
 fn not_built_in(kind: Option<&str>) -> String {
+    const KINDS: &str = "\"static\", \"http\", \"opendal\" or \"sql\"";
     match kind {
         Some(kind) => {
-            format!(
-                "origin kind {kind:?} is not built into this version; use \"static\" or \"http\""
-            )
+            format!("origin kind {kind:?} is not built into this version; use {KINDS}")
         }
-        None => "an origin has a kind: \"static\" or \"http\"".into(),
+        None => format!("an origin has a kind: {KINDS}"),
+    }
+}
+
+/// An origin as it may be shown: secrets masked, unless they name variables.
+pub(super) fn without_secrets(mut origin: Value) -> Value {
+    let Value::Dict(_, table) = &mut origin else { return origin };
+    let named = |value: &Value| value.as_str().is_some_and(|text| text.contains("${"));
+    let mut mask = |under: &str, is_secret: &dyn Fn(&str) -> bool| {
+        if let Some(Value::Dict(_, texts)) = table.get_mut(under) {
+            let secret = texts.iter_mut().filter(|(name, it)| is_secret(name) && !named(it));
+            secret.for_each(|(_, value)| *value = MASK.into());
+        }
+    };
+    mask("headers", &|_| true);
+    mask("options", &opendal::is_secret);
+    if let Some(url) = table.get_mut("url")
+        && let Some(text) = url.as_str()
+    {
+        *url = sql::without_password(text).into();
+    }
+    origin
+}
+
+/// How long a load may take, and how many there are at a time.
+fn limits(
+    table: &mut Dict,
+    key: &str,
+    max_loads: (u64, std::ops::RangeInclusive<u64>),
+    complain: Complain<'_>,
+) -> Option<(Duration, usize)> {
+    let (usual, loads) = max_loads;
+    let timeout = Kind::Duration(TIMEOUTS);
+    let timeout = limit(table, key, "timeout", &timeout, Parsed::Duration(LOAD_TIMEOUT), complain);
+    let loads = Kind::Number(loads);
+    let loads = limit(table, key, "max_loads", &loads, Parsed::Number(usual), complain);
+    match (timeout, loads) {
+        (Some(Parsed::Duration(timeout)), Some(Parsed::Number(loads))) => {
+            Some((timeout, loads as usize))
+        }
+        _ => None,
+    }
+}
+
+fn limit(
+    table: &mut Dict,
+    key: &str,
+    leaf: &str,
+    kind: &Kind,
+    usual: Parsed,
+    complain: Complain<'_>,
+) -> Option<Parsed> {
+    let Some(value) = table.remove(leaf) else { return Some(usual) };
+    let parsed = kind.parse(&value);
+    parsed.map_err(|message| complain(format!("{key}.{leaf}"), Some(&value), message)).ok()
+}
+
+fn link_local(table: &mut Dict, key: &str, complain: Complain<'_>) -> Option<bool> {
+    let usual = Parsed::Switch(false);
+    match limit(table, key, "allow_link_local", &Kind::Switch, usual, complain)? {
+        Parsed::Switch(allow) => Some(allow),
+        _ => None,
     }
 }
 
@@ -162,38 +240,18 @@ fn http(mut table: Dict, key: &str, complain: Complain<'_>) -> Option<HttpSettin
             None
         }
     };
-    let mut read = |leaf: &str, kind: &Kind, usual: Parsed| match table.remove(leaf) {
-        None => Some(usual),
-        Some(value) => match kind.parse(&value) {
-            Ok(parsed) => Some(parsed),
-            Err(message) => {
-                complain(at(leaf), Some(&value), message);
-                None
-            }
-        },
-    };
-    let timeout = read("timeout", &Kind::Duration(TIMEOUTS), Parsed::Duration(LOAD_TIMEOUT));
-    let loads = read("max_loads", &Kind::Number(LOADS), Parsed::Number(MAX_LOADS as u64));
-    let link_local = read("allow_link_local", &Kind::Switch, Parsed::Switch(false));
+    let limits = limits(&mut table, key, (MAX_LOADS as u64, LOADS), complain);
+    let allow_link_local = link_local(&mut table, key, complain);
     let known =
         "an origin of kind \"http\" has url, headers, timeout, max_loads and allow_link_local";
     refuse_others(&table, key, known, complain);
-    let (Some(Parsed::Duration(timeout)), Some(Parsed::Number(loads))) = (timeout, loads) else {
-        return None;
-    };
-    let Some(Parsed::Switch(allow_link_local)) = link_local else { return None };
+    let ((timeout, max_loads), allow_link_local) = (limits?, allow_link_local?);
     let url = url?;
     if let Err(message) = check_url(&url, allow_link_local) {
-        complain(at("url"), Some(&url.as_str().into()), message);
+        complain(at("url"), Some(&sql::without_password(&url).into()), message);
         return None;
     }
-    Some(HttpSettings {
-        url,
-        headers: headers?,
-        timeout,
-        max_loads: loads as usize,
-        allow_link_local,
-    })
+    Some(HttpSettings { url, headers: headers?, timeout, max_loads, allow_link_local })
 }
 
 fn headers(table: Dict, path: &str, complain: Complain<'_>) -> BTreeMap<String, String> {
@@ -225,17 +283,20 @@ fn check_url(url: &str, allow_link_local: bool) -> Result<(), String> {
     if !before[host_at..].contains('/') {
         return Err(format!("{KEY_PLACE} is in the host; it may be in the path or the query"));
     }
-    let uri: Uri = filled.parse().map_err(|error| format!("{error}; {example}"))?;
+    check_server(&filled, allow_link_local, example)
+}
+
+/// Whether a URL is one of a server that may be asked over HTTP.
+fn check_server(url: &str, allow_link_local: bool, example: &str) -> Result<(), String> {
+    let uri: Uri = url.parse().map_err(|error| format!("{error}; {example}"))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err(format!("the url begins with http:// or https://; {example}"));
     }
     let authority = uri.authority().ok_or_else(|| format!("the url has no host; {example}"))?;
     if authority.as_str().contains('@') {
-        return Err(
-            "the url has a user: send an Authorization header instead, with the secret in \
-                    the environment"
-                .into(),
-        );
+        return Err("the url has a user; leave that to the origin's headers or options, with the \
+                    secret in the environment"
+            .into());
     }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     match host.parse() {

@@ -10,6 +10,7 @@ use super::{
     keys::{Fallback, GROUP_KEYS},
     kind::{Kind, quoted, step},
     layers::Layers,
+    origins,
     values::{Effective, Values},
 };
 use crate::security::MASK;
@@ -58,22 +59,11 @@ fn origin(out: &mut String, section: &str, values: &Values, layers: &Layers) {
     let found = group.and_then(|group| layers.find(&["groups", group.as_str(), "origin"]));
     match found {
         Some(found) => {
-            let text = format!("origin = {}", inline(&without_secrets(found.value)));
+            let text = format!("origin = {}", inline(&origins::without_secrets(found.value)));
             line(out, &text, &found.origin.to_string());
         }
         None => line(out, "#origin is not set: none, a miss is a miss", "default"),
     }
-}
-
-/// An origin with its headers masked, unless they name variables.
-fn without_secrets(mut origin: Value) -> Value {
-    if let Value::Dict(_, table) = &mut origin
-        && let Some(Value::Dict(_, headers)) = table.get_mut("headers")
-    {
-        let named = |value: &Value| value.as_str().is_some_and(|text| text.contains("${"));
-        headers.values_mut().filter(|it| !named(it)).for_each(|value| *value = MASK.into());
-    }
-    origin
 }
 
 /// A value as inline TOML.

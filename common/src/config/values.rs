@@ -80,6 +80,14 @@ impl Values {
         }
     }
 
+    /// In thousandths.
+    pub(super) fn decimal<T: TryFrom<u64>>(&self, key: &str) -> Option<T> {
+        match self.entry(key).value {
+            Some(Parsed::Decimal(thousandths)) => thousandths.try_into().ok(),
+            _ => None,
+        }
+    }
+
     pub(super) fn size(&self, key: &str) -> Option<u64> {
         match self.entry(key).value {
             Some(Parsed::Size(bytes)) => Some(bytes),

@@ -1,16 +1,20 @@
 //! Opening an Exchange stream: connect, say Hello, and hear a Hello back before anything is sent.
 
-use std::time::Duration;
+use std::{error::Error, io, time::Duration};
 
 use http::uri::PathAndQuery;
 use proto::v1;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{IntoStreamingRequest, Streaming, client::Grpc, transport::Endpoint};
+use tonic::{
+    IntoStreamingRequest, Streaming,
+    client::Grpc,
+    transport::{Channel, Endpoint},
+};
 use uuid::Uuid;
 
 use super::{
-    frame,
+    Unreachable, frame,
     task::Setup,
     wire::{BatchCodec, Outgoing},
 };
@@ -42,16 +46,22 @@ pub(super) async fn writable(outbound: &mpsc::Sender<Outgoing>) -> bool {
     outbound.reserve().await.is_ok()
 }
 
-/// Opens a stream, or says in words why it can't.
-pub(super) async fn open(setup: &Setup) -> Result<Open, String> {
-    match timeout(CONNECT_TIMEOUT, exchange_hellos(setup)).await {
-        Ok(opened) => opened.map_err(|why| format!("{}: {why}", setup.peer.address)),
-        Err(_) => Err(format!("{}: no answer in {CONNECT_TIMEOUT:?}", setup.peer.address)),
-    }
+/// Opens a stream, or says why it can't.
+pub(super) async fn open(setup: &Setup) -> Result<Open, Unreachable> {
+    let at_address = |Unreachable { why, is_refused }: Unreachable| {
+        let why = format!("{}: {why}", setup.peer.address);
+        Unreachable { why, is_refused }
+    };
+    let opened = timeout(CONNECT_TIMEOUT, async {
+        let channel = connected(setup).await?;
+        exchange_hellos(channel, setup).await.map_err(Unreachable::from)
+    });
+    let late = |_| Err(Unreachable::from(format!("no answer in {CONNECT_TIMEOUT:?}")));
+    opened.await.unwrap_or_else(late).map_err(at_address)
 }
 
-async fn exchange_hellos(setup: &Setup) -> Result<Open, String> {
-    let channel = Endpoint::from_shared(format!("http://{}", setup.peer.address))
+async fn connected(setup: &Setup) -> Result<Channel, Unreachable> {
+    Endpoint::from_shared(format!("http://{}", setup.peer.address))
         .map_err(|error| error.to_string())?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -61,11 +71,19 @@ async fn exchange_hellos(setup: &Setup) -> Result<Open, String> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .connect()
         .await
-        .map_err(|error| innermost(&error))?;
+        .map_err(|error| {
+            let cause = innermost(&error);
+            let io = cause.downcast_ref::<io::Error>();
+            let is_refused = io.is_some_and(|it| it.kind() == io::ErrorKind::ConnectionRefused);
+            Unreachable { why: cause.to_string(), is_refused }
+        })
+}
+
+async fn exchange_hellos(channel: Channel, setup: &Setup) -> Result<Open, String> {
     let mut client = Grpc::new(channel)
         .max_decoding_message_size(frame::MAX_MESSAGE_BYTES)
         .max_encoding_message_size(frame::MAX_MESSAGE_BYTES);
-    client.ready().await.map_err(|error| innermost(&error))?;
+    client.ready().await.map_err(|error| innermost(&error).to_string())?;
     let (outbound, batches) = mpsc::channel(WRITE_AHEAD);
     outbound.try_send(opening(setup)).map_err(|error| error.to_string())?;
     let request = ReceiverStream::new(batches).into_streaming_request();
@@ -98,10 +116,16 @@ fn opening(setup: &Setup) -> Outgoing {
 }
 
 /// tonic says "transport error"; the reason is at the end of the chain.
-fn innermost(error: &dyn std::error::Error) -> String {
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cause.to_string()
+    cause
+}
+
+impl From<String> for Unreachable {
+    fn from(why: String) -> Self {
+        Self { why, is_refused: false }
+    }
 }

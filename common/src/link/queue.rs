@@ -36,7 +36,11 @@ impl Waiters {
     /// Answers them all. A caller that has left does not mind.
     pub(super) fn answer(self, answer: Answer) {
         for waiter in self.joined {
-            waiter.answer(answer.clone());
+            let mut answer = answer.clone();
+            if let Answer::Reply(reply) = &mut answer {
+                reply.collapsed = true;
+            }
+            waiter.answer(answer);
         }
         self.first.answer(answer);
     }

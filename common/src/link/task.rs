@@ -11,7 +11,7 @@ use tokio::{
 use tonic::{Status, Streaming};
 
 use super::{
-    Answer, IDLE_CLOSE, Identity, Peer, Submission, Unsent, batch,
+    Answer, IDLE_CLOSE, Identity, Peer, Submission, Unreachable, Unsent, batch,
     connect::{self, Open},
     queue::Queue,
     slab::Slab,
@@ -84,7 +84,7 @@ impl Task {
     }
 
     /// Connects, taking in and timing out submissions meanwhile.
-    async fn connect(&mut self) -> Result<Open, String> {
+    async fn connect(&mut self) -> Result<Open, Unreachable> {
         let Self { setup, submissions, queue, tick, .. } = self;
         let opening = connect::open(setup);
         tokio::pin!(opening);

@@ -59,6 +59,9 @@ mod field {
         pub(crate) const CREATED: u32 = 10;
         pub(crate) const USE_BULK: u32 = 11;
         pub(crate) const LOAN_MS: u32 = 12;
+        pub(crate) const COLLAPSED: u32 = 13;
+        pub(crate) const NOT_STORED: u32 = 14;
+        pub(crate) const STALE_MS: u32 = 15;
         pub(crate) const GROUP_REVISION: u32 = 18;
     }
 }

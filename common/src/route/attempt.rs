@@ -249,7 +249,7 @@ pub(super) fn judge_health(
         // On the bulk lane it is our own bound that keeps operations back.
         Answer::Unsent(Unsent::Expired) if lane == Lane::Bulk => return,
         Answer::Unsent(Unsent::Expired) => "it takes no more operations",
-        Answer::Unsent(Unsent::Unreachable(why)) => why,
+        Answer::Unsent(Unsent::Unreachable(unreachable)) => &unreachable.why,
         Answer::Lost { .. } => "the stream broke",
         Answer::TimedOut { pending: false } => "no answer in time",
     };

@@ -132,7 +132,8 @@ impl Many {
     /// an await in between leaves together.
     pub fn begin(&mut self, ask: Ask, started: Instant) -> usize {
         let number = self.underway.len();
-        let mut request = match self.router.named(ask) {
+        let wired = self.router.wired();
+        let request = match self.router.named(ask, &wired.topology) {
             Ok(request) => request,
             Err((request, error)) => return self.refuse(request, error),
         };
@@ -140,8 +141,6 @@ impl Many {
         if started >= self.deadline {
             return self.refuse(request, too_late());
         }
-        let wired = self.router.wired();
-        introduce(&mut request, &wired.topology);
         let position = wired.topology.ring.position(&request.group, &request.key);
         let first = wired.candidates(position).and_then(|(owner, mut candidates)| {
             let node = candidates.next()?;

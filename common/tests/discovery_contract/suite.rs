@@ -321,7 +321,7 @@ pub(crate) async fn a_group_is_seen_by_others_and_stays_itself<T: Backend>() {
     let deleted = GroupRecord { definition: None, ..changed.clone() };
     for handle in [&here, &there, &backend.any_handle()] {
         until_view(&**handle, |view| has(view, &changed)).await;
-        assert!(has(&*handle.catch_up(later).await.unwrap(), &changed));
+        assert!(has(&handle.catch_up(later).await.unwrap(), &changed));
     }
     let gone = write::<T>(&*here, &deleted, later).await.flatten().expect("as it was seen");
     let deleted = GroupRecord { revision: gone, ..deleted };

@@ -18,7 +18,7 @@ fn goodbye() -> Kind {
 
 fn refusal_of(answer: Answer) -> String {
     match unsent(answer) {
-        Unsent::Unreachable(why) => why,
+        Unsent::Unreachable(unreachable) => unreachable.why,
         other => panic!("{other:?}"),
     }
 }

@@ -38,7 +38,7 @@ impl Machine {
             kernel: kernel.trim().to_owned(),
             etcd: etcd.as_deref().and_then(etcd_version).unwrap_or("unknown").to_owned(),
             date: today(),
-            commit: commit().unwrap_or_else(|| "unknown".to_owned()),
+            commit: commit(),
         }
     }
 }
@@ -75,7 +75,12 @@ fn today() -> String {
     now.map_or("unknown".to_owned(), |now| now.strftime("%Y-%m-%d").to_string())
 }
 
-fn commit() -> Option<String> {
+/// The commit of the tree as it is now, as [`Machine::commit`].
+pub(super) fn commit() -> String {
+    found_commit().unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn found_commit() -> Option<String> {
     let git = |args: &[&str]| said(Command::new("git").args(args).current_dir(workspace()));
     let commit = git(&["rev-parse", "--short", "HEAD"])?;
     // The reports themselves are written by every run.

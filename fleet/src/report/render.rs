@@ -16,7 +16,7 @@ older is one that an acknowledged write had replaced, where the table permits no
 of these. Times are the longest of all runs.
 ";
 
-/// The whole page.
+/// The whole page. A result of another commit than the machine's is none.
 pub fn render(machine: &Machine, results: &[RowResult]) -> String {
     let mut page = format!("{HEAD}\n{machine}.\n\n");
     page.push_str(
@@ -24,7 +24,8 @@ pub fn render(machine: &Machine, results: &[RowResult]) -> String {
     );
     page.push_str("|---|---|---|---|--:|--:|--:|--:|--:|---|\n");
     for row in &ROWS {
-        let result = results.iter().find(|result| result.row == row.id);
+        let result =
+            results.iter().find(|result| result.row == row.id && result.commit == machine.commit);
         // Writing to a string can't fail.
         let _ = writeln!(page, "{}", line(row, result));
     }

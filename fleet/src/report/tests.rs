@@ -28,7 +28,8 @@ fn runs_add_up_and_are_red_until_they_passed() {
     assert_eq!((red.verdict, red.runs), (RowVerdict::Red, 3));
     report.passed().unwrap();
     let results = read(dir.path()).unwrap();
-    let page = render(&machine(), &results);
+    let machine = Machine { commit: results[0].commit.clone(), ..machine() };
+    let page = render(&machine, &results);
     let row = page.lines().find(|line| line.starts_with("| 1 |")).unwrap();
     assert!(
         row.ends_with("| as promised | 3 | 2,100,000 | 3 | 0 | 6 | moved 450 ms (≤ 1 s); a; b |"),
@@ -36,7 +37,10 @@ fn runs_add_up_and_are_red_until_they_passed() {
     );
     // Beginning again forgets the last time.
     drop(Report::begin_in(dir.path(), "1").unwrap());
-    assert!(render(&machine(), &read(dir.path()).unwrap()).contains("| **red** | 0 | 0 |"));
+    let begun = read(dir.path()).unwrap();
+    assert!(render(&machine, &begun).contains("| **red** | 0 | 0 |"));
+    let later = Machine { commit: "def".into(), ..machine };
+    assert!(!render(&later, &begun).contains("| **red** |"), "it says nothing of another commit");
 }
 
 #[test]

@@ -6,13 +6,13 @@ use std::{path::PathBuf, time::Duration};
 
 use fleet::{
     checker::{self, Verdict},
-    cluster::{Cluster, Plan},
+    cluster::{Cluster, Member, Plan},
     coherence::Scene,
     history::{FaultKind, GroupKind, History},
     process::Signal,
     proxy::Rule,
     report::{Counts, Report},
-    timers,
+    timers::{self, Lateness},
     trial::trial,
 };
 use tokio::{task::JoinSet, time::sleep};
@@ -30,6 +30,11 @@ const READERS: usize = 4;
 const MANY: u64 = 10_000_000;
 /// How long a gateway is stopped: several leases, and less than readers wait.
 const STOPPED: Duration = Duration::from_secs(1);
+/// For how long relays are held up, in milliseconds: longer than they are waited for, and shorter than
+/// an owner has to be silent to be taken for gone.
+const HELD_UP: [u64; 4] = [120, 200, 300, 450];
+/// Between two such moments, twice as long.
+const CALM: Duration = Duration::from_secs(1);
 /// How long a link is cut.
 const CUT: Duration = Duration::from_secs(2);
 
@@ -43,13 +48,30 @@ async fn near_cache_short() {
     .await;
 }
 
+/// Relays of a living owner that are late, so that the next node may take it for gone: the way to it
+/// holds up what it is sent, or a process stands still.
+#[tokio::test]
+async fn late_relays_short() {
+    trial(async || {
+        let seen = observe(Form::Short, async |cluster, history| {
+            for round in 0..GATEWAYS {
+                hold_up(cluster, history, round).await;
+            }
+        })
+        .await;
+        seen.judge();
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test]
 #[ignore = "long: make faults"]
 async fn near_cache_long() {
     timers::assert_punctual().await;
     let mut report = Report::begin(ID).unwrap();
     let seen = attempt(Form::Long).await;
-    let Seen { reads, near, writes, verdict } = &seen;
+    let Seen { reads, near, writes, verdict, .. } = &seen;
     let note = format!("{reads} reads, {near} of them from near caches, {writes} writes");
     report.note(note).unwrap();
     report
@@ -69,14 +91,22 @@ struct Seen {
     reads: u64,
     /// How many of them were answered by near caches.
     near: u64,
+    /// Operations done in an owner's stead, and owners found to be absent.
+    stand_ins: u64,
+    absences: u64,
+    /// The most that a timer of ours was late: how long this machine stood still.
+    stall: Duration,
     writes: u64,
     verdict: Verdict,
 }
 
 impl Seen {
     fn judge(&self) {
-        let Self { reads, near, writes, verdict } = self;
-        eprintln!("near caches: {reads} reads ({near} near), {writes} writes: {verdict}");
+        let Self { reads, near, writes, verdict, stand_ins, absences, stall } = self;
+        eprintln!(
+            "near caches: {reads} reads ({near} near), {writes} writes; {stand_ins} stand-ins, \
+             {absences} absences, timers up to {stall:.1?} late: {verdict}"
+        );
         verdict.assert_none_wrong();
         verdict.assert_none_older();
         assert!(near * 2 > *reads, "only {near} of {reads} reads were answered by near caches");
@@ -85,8 +115,20 @@ impl Seen {
 }
 
 async fn attempt(form: Form) -> Seen {
+    observe(form, async |cluster, history| {
+        // Each fault has a time of calm behind it, in which the next one meets loans again.
+        for round in 0..form.either(1, 10) {
+            break_and_mend(cluster, history, round, form).await;
+        }
+    })
+    .await
+}
+
+/// Lets readers and writers go on while something happens.
+async fn observe(form: Form, happens: impl AsyncFnOnce(&mut Cluster, &History)) -> Seen {
     let plan = Plan { nodes: NODES, gateways: GATEWAYS, ..Plan::default() };
     let mut cluster = Cluster::start(plan.lease_ttl(form.ttl()).proxied()).await.unwrap();
+    let lateness = Lateness::measure().unwrap();
     let place = tempfile::tempdir().unwrap();
     let file: PathBuf = place.path().join("near.history");
     let history = History::create(&file, "near caches").unwrap();
@@ -105,18 +147,18 @@ async fn attempt(form: Form) -> Seen {
     for reader in 0..READERS * GATEWAYS {
         readers.spawn(scene.clone().read(gateways[reader % GATEWAYS], reader as u64));
     }
-    // Each fault has a time of calm behind it, in which the next one meets loans again.
-    for round in 0..form.either(1, 10) {
-        break_and_mend(&mut cluster, &history, round, form).await;
-    }
-    let near = near_hits(&cluster).await;
+    happens(&mut cluster, &history).await;
+    let near = counted(cluster.gateways(), "near_hits").await;
+    let stand_ins = counted(cluster.nodes(), "stand_ins").await;
+    let absences = counted(cluster.nodes(), "absences").await;
     scene.stop.cancel();
     let reads = readers.join_all().await.into_iter().sum();
     let writes = writers.join_all().await.into_iter().sum();
     history.finish().unwrap();
     let verdict = tokio::task::spawn_blocking(move || checker::check_file(&file)).await;
     drop(place);
-    Seen { reads, near, writes, verdict: verdict.unwrap().unwrap() }
+    let (verdict, stall) = (verdict.unwrap().unwrap(), lateness.worst());
+    Seen { reads, near, writes, verdict, stand_ins, absences, stall }
 }
 
 /// Each fault once, on another process each time.
@@ -149,16 +191,56 @@ async fn break_and_mend(cluster: &mut Cluster, history: &History, round: usize, 
     sleep(calm).await;
 }
 
-/// Reads that the gateways answered from their near caches.
-async fn near_hits(cluster: &Cluster) -> u64 {
-    let mut hits = 0;
-    for gateway in cluster.gateways() {
-        let metrics = gateway.get("/metrics").await.unwrap().text();
-        let of_worker = |line: &str| {
-            let (name, value) = line.rsplit_once(' ')?;
-            name.starts_with("ringway_near_hits_total").then(|| value.parse::<u64>().ok())?
-        };
-        hits += metrics.lines().filter_map(of_worker).sum::<u64>();
+/// Cuts a gateway from a node, and again and again holds up for a moment what the other nodes ask that
+/// node in its stead, or stops them, or it.
+async fn hold_up(cluster: &mut Cluster, history: &History, round: usize) {
+    let (gateway, owner) = (round % GATEWAYS, round % NODES);
+    sleep(CALM).await;
+    let fault = history.fault(FaultKind::Disturbance, &[], "late relays to a node");
+    let process = |node: usize| cluster.node(node).process().id();
+    let proxy = cluster.node(owner).proxy();
+    let others: Vec<usize> = (0..NODES).filter(|&node| node != owner).collect();
+    others.iter().for_each(|&node| proxy.set_for(process(node), Rule::Pass));
+    proxy.set_for(cluster.gateway(gateway).process().id(), Rule::Blackhole);
+    sleep(CALM).await;
+    for length in HELD_UP {
+        let length = Duration::from_millis(length);
+        for who in [&[][..], &others, &[owner], &[0, 1, 2]] {
+            let is_link = who.is_empty();
+            let signal = |signal| {
+                who.iter().for_each(|&node| cluster.node(node).signal(signal).unwrap());
+            };
+            let rule = |rule| others.iter().for_each(|&node| proxy.set_for(process(node), rule));
+            if is_link {
+                rule(Rule::Blackhole)
+            } else {
+                signal(Signal::STOP)
+            }
+            sleep(length).await;
+            if is_link {
+                rule(Rule::Pass)
+            } else {
+                signal(Signal::CONT)
+            }
+            sleep(CALM / 2).await;
+        }
     }
-    hits
+    proxy.heal();
+    history.healed(fault);
+    sleep(CALM).await;
+}
+
+/// What these processes have counted in their present lives.
+async fn counted(members: &[Member], name: &str) -> u64 {
+    let mut all = 0;
+    for member in members {
+        let metrics = member.get("/metrics").await.unwrap().text();
+        let name = format!("ringway_{name}_total");
+        let number = |line: &str| {
+            let (of, value) = line.rsplit_once(' ')?;
+            of.starts_with(&name).then(|| value.parse::<u64>().ok())?
+        };
+        all += metrics.lines().filter_map(number).sum::<u64>();
+    }
+    all
 }

@@ -11,12 +11,12 @@ use std::{
 use fleet::{
     bench::cpu,
     cluster::{Cluster, Extras, Member, Plan},
+    descriptors::make_room,
     eventually, memory,
     process::{Process, Spec, binary},
     report::{Counts, Report},
 };
 use futures_util::{StreamExt, stream};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -39,8 +39,6 @@ const OPENING: usize = 64;
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// File descriptors of this process beside those of the crowd.
-const OTHER_DESCRIPTORS: u64 = 512;
 
 /// A connection on which requests are answered one after the other.
 struct Client(TcpStream);
@@ -145,24 +143,10 @@ async fn fill(gateway: &Member, cap: usize) -> (u64, f64) {
     (grew.saturating_sub(NOISE) / cap as u64, share)
 }
 
-/// Lets this process have that many connections.
-fn raise_own_limit(connections: usize) {
-    let needed = connections as u64 + OTHER_DESCRIPTORS;
-    let limit = getrlimit(Resource::Nofile);
-    assert!(
-        limit.maximum.is_none_or(|hard| hard >= needed),
-        "this test needs {needed} open files and may have {:?}: run it after `ulimit -Hn {needed}` as \
-         root, or with LimitNOFILE={needed}",
-        limit.maximum,
-    );
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    setrlimit(Resource::Nofile, raised).unwrap();
-}
-
 #[tokio::test]
 async fn a_crowd_of_idle_connections_costs_little_and_one_more_is_turned_away() {
     const CAP: usize = 500;
-    raise_own_limit(CAP);
+    make_room(CAP);
     let cap = Extras::default().env("RINGWAY_GATEWAY__MAX_CONNECTIONS", CAP.to_string());
     let plan = Plan { nodes: 1, gateway: cap, ..Plan::default() };
     let cluster = Cluster::start(plan).await.unwrap();
@@ -177,7 +161,7 @@ async fn ten_thousand_idle_connections_cost_little_and_one_more_is_turned_away()
     // The default of gateway.max_connections.
     const CAP: usize = 10_000;
     let mut report = Report::begin("22").unwrap();
-    raise_own_limit(CAP);
+    make_room(CAP);
     let cluster = Cluster::start(Plan { nodes: 1, ..Plan::default() }).await.unwrap();
     let (each, share) = fill(cluster.gateway(0), CAP).await;
     let requests = (CAP + TOO_MANY) as u64;

@@ -297,7 +297,7 @@ async fn slow_clients_are_cut_off_in_time_for_a_minute() {
     let mut report = Report::begin("20").unwrap();
     let mut bothered = Bothered::long().await;
     let listeners = bothered.listeners();
-    let before = bothered.resident();
+    let (before, rate) = (bothered.resident(), bothered.rate());
     bothered.attacked_now();
     let (attacks, longest) = apart(move || attack_on(listeners)).await;
     let (peak, after) = (grown(before, bothered.peak()), grown(before, bothered.resident()));
@@ -309,7 +309,7 @@ async fn slow_clients_are_cut_off_in_time_for_a_minute() {
     }
     let (calm, since) = (calm.latency.p99, since.latency.p99);
     let memory = format!("{} MiB more at the peak, {} after it", peak >> 20, after >> 20);
-    let p99 = format!("honest p99 {since:.1?}, {calm:.1?} before");
+    let p99 = format!("honest p99 {since:.1?} at {rate:.0} op/s, {calm:.1?} before");
     let note = format!("{attacks} slow connections; {memory}; {p99}");
     eprintln!("row 20: {note}; closed after at most {longest:.1?}");
     report.note(note).unwrap();

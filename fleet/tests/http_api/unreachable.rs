@@ -83,6 +83,25 @@ async fn given_up_is_counted(gateway: SocketAddr) {
     .await;
 }
 
+/// That lists which wait for a node are not asked for without bound.
+async fn lists_are_bounded(gateway: SocketAddr) {
+    const AT_ONCE: usize = 12;
+    let lists = (0..AT_ONCE)
+        .map(|n| http::get(gateway, if n % 2 == 0 { "/api/hotkeys" } else { "/api/groups" }));
+    let answers = futures_util::future::join_all(lists).await;
+    let (mut listed, mut refused) = (0, 0);
+    for answer in answers.into_iter().map(Result::unwrap) {
+        if answer.status == 200 {
+            listed += 1;
+        } else {
+            assert_error("a list", &answer, 503, "overloaded");
+            assert!(answer.header("retry-after").is_some());
+            refused += 1;
+        }
+    }
+    assert_eq!((listed, refused), (4, AT_ONCE - 4));
+}
+
 #[tokio::test]
 async fn a_node_that_hangs_is_a_timeout_and_a_dead_one_is_unavailable() {
     let pair = Pair::start().await;
@@ -94,6 +113,7 @@ async fn a_node_that_hangs_is_a_timeout_and_a_dead_one_is_unavailable() {
     assert!(conditional.text().contains("unknown"), "{}", conditional.text());
     assert_error("read", &pair.send("GET", &[]).await, 504, "timeout");
     given_up_is_counted(pair.api).await;
+    lists_are_bounded(pair.api).await;
     pair.node.signal(Signal::CONT).unwrap();
     eventually("the node answers again", READY, async || pair.send("GET", &[]).await.status == 200)
         .await;

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration}
 
 use apiserver::near::{Look, Near, NearMetrics, Wish};
 use cachenode::{
-    group::{Authority, Definition, Delete, Group, Write},
+    group::{Authority, Definition, Delete, Group, Lending, Write},
     loans::{Holder, Invalidation, Recall, Recalled},
 };
 use common::{
@@ -227,7 +227,7 @@ impl World {
             Some(ToOwner::Read(number, wish)) => {
                 let owned = || Ok::<_, Infallible>(Authority::owner(1));
                 let lent = self.group.lend(1000, &key(number), &side.lent.0, LEASE, owned);
-                let Some((item, loan)) = lent.unwrap() else { return };
+                let Lending::Lent(item, loan) = lent.unwrap() else { return };
                 let version = item.entry.version();
                 let reply = v1::Reply {
                     value: item.entry.value(),

@@ -17,14 +17,18 @@ use axum::{
 use fleet::{
     cluster::{Cluster, Extras, Plan},
     eventually, http,
-    process::{Process, Spec, binary},
 };
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 
-use crate::api::{assert_error, query};
+use crate::{
+    api::{assert_error, query},
+    asking::refusal,
+};
 
 /// What every request has to bring along.
 const TOKEN: &str = "Bearer sesame";
+/// By what it recognises what it says of `tagged`.
+const TAG: &str = "\"v1\"";
 /// How long it thinks about a key, so that readers meet.
 const THINKS: Duration = Duration::from_millis(300);
 
@@ -46,6 +50,13 @@ async fn answer(State(asked): State<Asked>, uri: Uri, headers: HeaderMap) -> Res
         "/users/nobody" => StatusCode::NOT_FOUND.into_response(),
         "/users/broken" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         "/users/hangs" => pending().await,
+        "/users/tagged" if headers.get("if-none-match").is_some_and(|tag| tag == TAG) => {
+            (StatusCode::NOT_MODIFIED, [("cache-control", "max-age=60")]).into_response()
+        }
+        "/users/tagged" => {
+            ([("etag", TAG), ("cache-control", "max-age=1")], format!("tagged {call}"))
+                .into_response()
+        }
         _ => {
             sleep(THINKS).await;
             ([("content-type", "text/plain")], format!("{path} {call}")).into_response()
@@ -128,6 +139,27 @@ async fn a_slow_or_failing_origin_holds_up_nobody_else() {
 }
 
 #[tokio::test]
+async fn what_has_not_changed_is_not_sent_again() {
+    let (server, asked) = server().await;
+    let cluster = cluster(server, 1).await;
+    let address = cluster.gateway(0).address();
+    let get = async || http::get(address, &query("users", "tagged")).await.unwrap();
+    let first = get().await;
+    assert_eq!(first.header("cache-status"), Some("ringway; fwd=miss; stored"));
+    eventually("its time is over", Duration::from_secs(10), async || {
+        let answer = get().await;
+        assert_eq!((answer.text(), answer.header("etag")), (first.text(), first.header("etag")));
+        match answer.header("cache-status") {
+            Some("ringway; fwd=stale; fwd-status=304; stored") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert_eq!(get().await.header("cache-status"), Some("ringway; hit"), "it was renewed");
+    assert_eq!(asked.lock().unwrap()["/users/tagged"], 2);
+}
+
+#[tokio::test]
 async fn while_their_owner_is_gone_keys_are_loaded_elsewhere() {
     let (server, _) = server().await;
     let cluster = cluster(server, 1).await;
@@ -154,15 +186,7 @@ async fn while_their_owner_is_gone_keys_are_loaded_elsewhere() {
 
 #[tokio::test]
 async fn a_secret_that_is_not_set_is_asked_for_by_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("ringway.toml");
-    std::fs::write(&file, config("127.0.0.1:1".parse().unwrap())).unwrap();
-    let spec = Spec::new("node", binary("cachenode").unwrap())
-        .args(["--node-port=0", "--http-port=0", "--config"])
-        .arg(&file);
-    let node = Process::start(&spec, dir.path()).unwrap();
-    assert!(!node.wait(Duration::from_secs(10)).await.unwrap().success());
-    let lines = node.lines().join("\n");
+    let lines = refusal(&config("127.0.0.1:1".parse().unwrap())).await;
     for part in ["groups.users.origin.headers.Authorization", "ORIGIN_TOKEN"] {
         assert!(lines.contains(part), "{part}: {lines}");
     }

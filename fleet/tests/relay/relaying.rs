@@ -49,7 +49,7 @@ async fn whoever_asked_hears_at_once_that_it_takes_longer() {
         // The owner gets more time than this.
         let answer = bench.ask_within(asked, Duration::from_millis(100)).await;
         assert!(matches!(answer, Answer::Reply(_)), "{answer:?}");
-        assert!(started.elapsed() >= Duration::from_millis(125), "it was asked first");
+        assert!(started.elapsed() >= Duration::from_millis(100), "it was asked first");
     }
 }
 

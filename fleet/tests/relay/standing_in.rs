@@ -1,6 +1,12 @@
 //! Owners that the next node can't reach either, and what they hear when they are back.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use common::{config::Partition, link::Answer};
 use proto::v1::{self, op::Kind};
@@ -51,18 +57,59 @@ async fn an_owner_that_refuses_hears_of_a_write_before_its_writer_does() {
 }
 
 #[tokio::test]
-async fn an_owner_that_refuses_and_takes_no_hint_does_not_keep_the_writer() {
+async fn a_write_past_an_owner_that_lives_is_answered_when_that_has_heard_of_it() {
     let bench = Bench::start().await;
-    bench.on(|kind| if matches!(kind, Kind::Hint(_)) { None } else { refusing(kind) });
-    let key = bench.key(true, 0);
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    // The first hints go unanswered: longer than a lease.
+    bench.on(move |kind| match kind {
+        Kind::Hint(_) if count.fetch_add(1, Ordering::SeqCst) < 2 => None,
+        other => refusing(other),
+    });
+    assert_eq!(reply(bench.ask(set(&bench.key(true, 0), "v")).await).code(), v1::Code::Ok);
+    assert!(told.load(Ordering::SeqCst) > 2, "not before it has taken the hint");
+}
+
+/// A write under a name, as gateways send it.
+fn named(key: &str) -> v1::Request {
+    v1::Request { op_link: vec![7; 16].into(), op_seq: 1, ..set(key, "v") }
+}
+
+#[tokio::test]
+async fn an_owner_that_was_late_and_lives_is_asked_again() {
+    let bench = Bench::start().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    bench.on(move |kind| match kind {
+        Kind::Request(_) if count.fetch_add(1, Ordering::SeqCst) < 2 => None,
+        other => well(other),
+    });
+    assert_eq!(reply(bench.ask(named(&bench.key(true, 0))).await).code(), v1::Code::Ok);
+    assert_eq!(asked.load(Ordering::SeqCst), 3, "under the same name each time");
+    assert_eq!(bench.metric("stand_ins_total").await, 0);
+    assert_eq!(bench.metric("hints_kept_total").await, 0);
+}
+
+#[tokio::test]
+async fn an_owner_that_answers_nothing_is_absent_after_a_while_and_not_before() {
+    let bench = Bench::start().await;
+    bench.on(|_| None);
+    let (key, other) = (bench.key(true, 0), bench.key(true, 1));
     let started = Instant::now();
-    assert_eq!(reply(bench.ask(set(&key, "v")).await).code(), v1::Code::Ok);
-    assert!(started.elapsed() >= Duration::from_millis(150), "it was given its time first");
-    bench.on(refusing);
-    fleet::eventually("the hint is delivered later", Duration::from_secs(2), async || {
-        bench.metric("hints_delivered_total").await == 1
-    })
-    .await;
+    let writing = bench.begin(named(&key));
+    assert_eq!(value(bench.ask(get(&other)).await), Err(v1::Code::NotFound));
+    assert!(!writing.is_finished(), "a read that finds nothing need not wait for that");
+    assert_eq!(reply(writing.await.unwrap()).code(), v1::Code::Ok);
+    assert!(started.elapsed() >= Duration::from_millis(750));
+    assert_eq!(bench.metric("absences_total").await, 1);
+    assert_eq!(value(bench.ask(get(&key)).await).unwrap(), "v");
+    let again = Instant::now();
+    assert_eq!(reply(bench.ask(set(&other, "w")).await).code(), v1::Code::Ok);
+    assert!(again.elapsed() < Duration::from_millis(750), "it is known by now");
+    // It is heard of, though it answers no requests: nothing of that is believed any more.
+    bench.on(hanging);
+    bench.sees("a hint of the write", |kind| hints(kind, &key)).await;
+    assert_eq!(value(bench.ask(get(&key)).await), Err(v1::Code::NotFound));
 }
 
 #[tokio::test]

@@ -49,10 +49,9 @@ impl Bench {
     fn lend_as(&self, key: &str, holder: &Arc<Holder>, authority: Authority) -> Option<Version> {
         let owned = || Ok::<_, Infallible>(authority);
         let lent = self.group.lend(1000, key, holder, LEASE * 9, owned).unwrap();
-        lent.map(|(item, loan)| {
-            assert_eq!(loan, LEASE, "no longer than the longest");
-            item.entry.version()
-        })
+        let Lending::Lent(item, loan) = lent else { return None };
+        assert_eq!(loan, LEASE, "no longer than the longest");
+        Some(item.entry.version())
     }
 
     fn lend(&self, key: &str, holder: &Arc<Holder>) -> Option<Version> {

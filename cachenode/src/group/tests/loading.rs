@@ -12,17 +12,17 @@ use tokio::{
 use super::*;
 use crate::origin::{Asked, LoadError, Loaded};
 
-type Answer = std::result::Result<Option<Loaded>, LoadError>;
+pub(super) type Answer = std::result::Result<Option<Loaded>, LoadError>;
 
 /// A group whose origin answers when it is told to.
-struct Loads {
-    group: Arc<Group>,
-    clock: ManualClock,
+pub(super) struct Loads {
+    pub(super) group: Arc<Group>,
+    pub(super) clock: ManualClock,
     /// The loads that came to the origin.
     asked: mpsc::UnboundedReceiver<(String, oneshot::Sender<Answer>)>,
 }
 
-fn loads(change: impl FnOnce(&mut Definition)) -> Loads {
+pub(super) fn loads(change: impl FnOnce(&mut Definition)) -> Loads {
     let (asks, asked) = mpsc::unbounded_channel();
     let origin = move |key: String| {
         let (answer, answered) = oneshot::channel();
@@ -36,16 +36,16 @@ fn loads(change: impl FnOnce(&mut Definition)) -> Loads {
     Loads { group: Arc::new(group), clock, asked }
 }
 
-fn value(value: &str) -> Answer {
+pub(super) fn value(value: &str) -> Answer {
     Ok(Some(Loaded::from(value.to_owned())))
 }
 
-fn text(item: &Item) -> String {
+pub(super) fn text(item: &Item) -> String {
     String::from_utf8(item.entry.value().to_vec()).unwrap()
 }
 
 /// What somebody got who waited.
-async fn got(waiting: JoinHandle<Outcome>) -> std::result::Result<Option<String>, Code> {
+pub(super) async fn got(waiting: JoinHandle<Outcome>) -> std::result::Result<Option<String>, Code> {
     match waiting.await.unwrap() {
         Outcome::Loaded(item) => Ok(Some(text(&item))),
         Outcome::Absent => Ok(None),
@@ -53,23 +53,23 @@ async fn got(waiting: JoinHandle<Outcome>) -> std::result::Result<Option<String>
     }
 }
 
-fn is(value: &str) -> std::result::Result<Option<String>, Code> {
+pub(super) fn is(value: &str) -> std::result::Result<Option<String>, Code> {
     Ok(Some(value.to_owned()))
 }
 
 impl Loads {
-    fn get(&self, key: &str) -> Found {
+    pub(super) fn get(&self, key: &str) -> Found {
         let right = || Ok::<_, Infallible>(Authority::owner(1));
         self.group.get(key, self.clock.monotonic(), right).unwrap()
     }
 
     /// A read that has to wait; a load that it begins is run, by an owner.
-    fn wait(&self, key: &str) -> JoinHandle<Outcome> {
+    pub(super) fn wait(&self, key: &str) -> JoinHandle<Outcome> {
         self.wait_as(key, Some(Authority::owner(1)))
     }
 
     /// The same, by who may store what is loaded with that right.
-    fn wait_as(&self, key: &str, right: Option<Authority>) -> JoinHandle<Outcome> {
+    pub(super) fn wait_as(&self, key: &str, right: Option<Authority>) -> JoinHandle<Outcome> {
         let found = self.get(key);
         let Found::Waiting(mut waiting) = found else { panic!("{found:?}") };
         if let Some(ticket) = waiting.take_ticket() {
@@ -80,29 +80,29 @@ impl Loads {
     }
 
     /// The next load that comes to the origin: it is answered with what is sent there.
-    async fn asked(&mut self) -> oneshot::Sender<Answer> {
+    pub(super) async fn asked(&mut self) -> oneshot::Sender<Answer> {
         let asked = timeout(10 * SECOND, self.asked.recv()).await;
         asked.expect("nobody asks the origin").unwrap().1
     }
 
     /// Answers the next load.
-    async fn answer(&mut self, answer: Answer) {
+    pub(super) async fn answer(&mut self, answer: Answer) {
         self.asked().await.send(answer).unwrap();
     }
 
-    fn nobody_asks(&mut self) -> bool {
+    pub(super) fn nobody_asks(&mut self) -> bool {
         self.asked.try_recv().is_err()
     }
 
-    fn set(&self, key: &str, value: &str) {
+    pub(super) fn set(&self, key: &str, value: &str) {
         self.group.set(&write(key, value), owner).unwrap();
     }
 
-    fn delete(&self, key: &str) -> Result<Applied> {
+    pub(super) fn delete(&self, key: &str) -> Result<Applied> {
         self.group.delete(&Delete { key, ..Delete::default() }, owner)
     }
 
-    fn hit(&self, key: &str) -> Option<String> {
+    pub(super) fn hit(&self, key: &str) -> Option<String> {
         let Found::Hit(item) = self.get(key) else { return None };
         Some(text(&item))
     }
@@ -373,13 +373,13 @@ async fn loads_that_wait_are_bounded() {
 }
 
 /// What a read gets that may be answered with something stale, and by when.
-fn stale(found: &Found) -> Option<(String, bool, bool)> {
+pub(super) fn stale(found: &Found) -> Option<(String, bool, bool)> {
     let Found::Waiting(waiting) = found else { panic!("{found:?}") };
     waiting.stale().map(|stale| (text(&stale.item), stale.now, stale.on_error))
 }
 
 /// A group with `old` under `Tom`, which was loaded and is over by now.
-async fn over(while_revalidating: u32, if_error: u32) -> Loads {
+pub(super) async fn over(while_revalidating: u32, if_error: u32) -> Loads {
     let mut loads = loads(|it| {
         it.ttl = 10 * SECOND;
         it.stale_while_revalidate = while_revalidating * SECOND;

@@ -35,7 +35,7 @@ impl Template {
     /// The host, if it is an address, however it is written.
     pub(super) fn address(&self) -> Option<IpAddr> {
         let (_, url) = self.filled("k").ok()?;
-        url.host_str()?.trim_matches(['[', ']']).parse().ok()
+        super::address(&url)
     }
 
     /// The URL of a key.

@@ -154,20 +154,54 @@ fn an_address_is_looked_through_however_it_is_written() {
 #[test]
 fn headers_name_variables() {
     let variable = |name: &str| (name == "TOKEN").then(|| "secret".to_owned());
-    for (text, wanted) in [
-        ("plain", Ok("plain")),
-        ("Bearer ${TOKEN}", Ok("Bearer secret")),
-        ("${TOKEN}${TOKEN}!", Ok("secretsecret!")),
-        ("${TOKEN", Ok("${TOKEN")),
-        ("$TOKEN {TOKEN}", Ok("$TOKEN {TOKEN}")),
-        ("${NONE}", Err("NONE")),
-    ] {
-        let wanted = wanted.map(str::to_owned).map_err(str::to_owned);
-        assert_eq!(filled(text, variable), wanted, "{text}");
-    }
+    let filled = |text: &str| secrets::filled_with(text, variable);
     let settings = BTreeMap::from([("X-A".to_owned(), "${TOKEN}".to_owned())]);
-    let headers = headers(&settings, variable).unwrap();
+    let headers = headers(&settings, filled).unwrap();
     assert!(headers["x-a"] == "secret" && headers["x-a"].is_sensitive());
-    let missing = super::headers(&settings, |_| None).unwrap_err();
+    let missing =
+        super::headers(&settings, |text| secrets::filled_with(text, |_| None)).unwrap_err();
     assert!(missing.contains("origin.headers.X-A") && missing.contains("TOKEN"), "{missing}");
+}
+
+#[tokio::test]
+async fn a_value_comes_with_what_it_can_be_recognised_by() {
+    for (head, validator) in [
+        ("ETag: \"v1\"\r\nLast-Modified: Sat, 21 Nov 2026 10:00:00 GMT\r\n", "\"v1\""),
+        ("ETag: W/\"v1\"\r\n", "W/\"v1\""),
+        ("Last-Modified: Sat, 21 Nov 2026 10:00:00 GMT\r\n", "Sat, 21 Nov 2026 10:00:00 GMT"),
+        ("ETag: v1\r\nLast-Modified: today\r\n", ""),
+        ("", ""),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{head}Content-Length: 1\r\n\r\nx");
+        assert_eq!(load("Tom", answer).await.unwrap().unwrap().validator, validator, "{head}");
+    }
+}
+
+/// What the origin makes of an answer to the question whether a value is still true, and what it asked.
+async fn reload(validator: &str, answer: &str) -> (Result<Reloaded, LoadError>, String) {
+    let (port, asked) = server(answer).await;
+    let url = format!("http://127.0.0.1:{port}/users/{{key}}");
+    let http = Http::new(&settings(&url), MOST).unwrap();
+    let reloaded = http.reload("Tom".into(), validator.into()).await;
+    (reloaded, asked.await.unwrap())
+}
+
+#[tokio::test]
+async fn a_value_is_asked_for_only_if_it_is_another_one() {
+    const UNCHANGED: &str = "HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=7\r\n\r\n";
+    let ttl = Some(Duration::from_secs(7));
+    for (validator, header) in [
+        ("\"v1\"", "if-none-match: \"v1\"\r\n"),
+        ("W/\"v1\"", "if-none-match: W/\"v1\"\r\n"),
+        ("Sat, 21 Nov 2026 10:00:00 GMT", "if-modified-since: Sat, 21 Nov 2026 10:00:00 GMT\r\n"),
+    ] {
+        let (reloaded, asked) = reload(validator, UNCHANGED).await;
+        assert_eq!(reloaded, Ok(Reloaded::Unchanged { ttl }));
+        assert!(asked.contains(header) && asked.starts_with("GET /users/Tom "), "{asked}");
+    }
+    let changed = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+    let (reloaded, _) = reload("\"v1\"", changed).await;
+    assert_eq!(reloaded, Ok(Reloaded::Anew(Some("x".into()))));
+    let gone = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(reload("\"v1\"", gone).await.0, Ok(Reloaded::Anew(None)));
 }

@@ -73,17 +73,14 @@ fn what_is_not_built_in_is_refused_by_name() {
         memory.contains("\"memory\" is only for fleets that run inside one process"),
         "{memory}"
     );
-    for kind in ["sql", "opendal", "magic"] {
-        let text = format!("[groups.g]\norigin = {{ kind = \"{kind}\", url = \"x\" }}\n");
-        let problem = only(&from_file(&text).unwrap_err());
-        let wanted = format!(
-            "origin kind \"{kind}\" is not built into this version; use \"static\" or \"http\""
-        );
-        assert!(
-            problem.starts_with("groups.g.origin.kind = ") && problem.contains(&wanted),
-            "{problem}"
-        );
-    }
+    let text = "[groups.g]\norigin = { kind = \"magic\", url = \"x\" }\n";
+    let problem = only(&from_file(text).unwrap_err());
+    let wanted = "origin kind \"magic\" is not built into this version; use \"static\", \"http\", \
+                  \"opendal\" or \"sql\"";
+    assert!(
+        problem.starts_with("groups.g.origin.kind = ") && problem.contains(wanted),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -149,6 +146,109 @@ fn an_http_origins_scheme_and_host_are_fixed() {
     let allowed = "[groups.g]\norigin = { kind = \"http\", url = \"http://169.254.169.254/{key}\", \
                    allow_link_local = true }\n";
     from_file(allowed).unwrap();
+}
+
+#[test]
+fn an_opendal_origin_has_a_service_a_path_and_its_options() {
+    for (origin, key, hint) in [
+        (r#"path = "{key}""#, "scheme", "has a scheme; the services are \"fs\""),
+        (r#"scheme = "ftp", path = "{key}""#, "scheme", "\"memory\", \"redis\", \"s3\""),
+        (r#"scheme = "memory""#, "path", "has a path"),
+        (r#"scheme = "memory", path = "users""#, "path", "has no {key}"),
+        (r#"scheme = "memory", path = "{key}/{id}""#, "path", "only {key} may be in braces"),
+        (r#"scheme = "memory", path = "/{key}""#, "path", "relative to the root"),
+        (r#"scheme = "memory", path = "../{key}""#, "path", "relative to the root"),
+        (r#"scheme = "memory", path = "{key}/""#, "path", "relative to the root"),
+        (r#"scheme = "memory", path = "{key}", url = 1"#, "url", "there is no such key"),
+        (r#"scheme = "memory", path = "{key}", options = 1"#, "options", "options are a table"),
+        (r#"scheme = "memory", path = "{key}", timeout = "0s""#, "timeout", "give 1ms"),
+        (r#"scheme = "memory", path = "{key}", max_loads = 0"#, "max_loads", "from 1 to"),
+        (r#"scheme = "fs", path = "{key}""#, "options.root", "needs it"),
+        (
+            r#"scheme = "fs", path = "{key}", options = { root = "users" }"#,
+            "options.root",
+            "from the top",
+        ),
+        (
+            r#"scheme = "fs", path = "{key}", options = { root = "/x", toor = "/" }"#,
+            "options.toor",
+            "there is no such option; \"fs\" has root",
+        ),
+        (r#"scheme = "http", path = "{key}""#, "options.endpoint", "needs it"),
+        (
+            r#"scheme = "http", path = "{key}", options = { endpoint = "ftp://h" }"#,
+            "options.endpoint",
+            "begins with http:// or https://",
+        ),
+        (
+            r#"scheme = "http", path = "{key}", options = { endpoint = "http://169.254.169.254" }"#,
+            "options.endpoint",
+            "link-local",
+        ),
+        (
+            r#"scheme = "redis", path = "{key}", options = { endpoint = "redis://u:sesame@h" }"#,
+            "options.endpoint",
+            "give username and password as options",
+        ),
+        (r#"scheme = "s3", path = "{key}""#, "options.bucket", "needs it"),
+    ] {
+        let text = format!("[groups.g]\norigin = {{ kind = \"opendal\", {origin} }}\n");
+        let problem = only(&from_file(&text).unwrap_err());
+        let wanted = format!("groups.g.origin.{key}");
+        assert_eq!(problem.split([' ', '(']).next(), Some(wanted.as_str()), "{problem}");
+        assert!(problem.contains(hint) && !problem.contains("sesame"), "{problem}");
+    }
+}
+
+#[test]
+fn an_sql_origin_has_a_database_and_one_query() {
+    const QUERY: &str = "SELECT v FROM t WHERE k = $1";
+    for (url, query, key, hint) in [
+        ("mysql://h/db", QUERY, "url", "begins with postgres:// or sqlite://"),
+        ("postgres://u:sesame@h/db?password=x", QUERY, "url", "password can't be given"),
+        ("postgres://u:sesame@h/db?options=-cx", QUERY, "url", "options can't be given"),
+        ("sqlite://users.db", QUERY, "url", "three slashes"),
+        ("sqlite::memory:", QUERY, "url", "begins with postgres:// or sqlite://"),
+        ("sqlite:///srv/users.db?mode=rwc", QUERY, "url", "for reading only"),
+        ("postgres://h/db", "SELECT v FROM t", "query", "has no $1"),
+        ("postgres://h/db", "SELECT v FROM t WHERE k = $2", "query", "parameter $2"),
+        ("sqlite:///srv/users.db", "SELECT v FROM t WHERE k = ?", "query", "parameter with '?'"),
+        ("postgres://h/db", "SELECT $1; DROP TABLE t", "query", "several statements"),
+        ("postgres://h/db", "DELETE FROM t WHERE k = $1", "query", "begin with SELECT"),
+    ] {
+        let origin = format!("{{ kind = \"sql\", url = \"{url}\", query = \"{query}\" }}");
+        let problem = only(&from_file(&format!("[groups.g]\norigin = {origin}\n")).unwrap_err());
+        assert!(problem.starts_with(&format!("groups.g.origin.{key} = ")), "{problem}");
+        assert!(problem.contains(hint) && !problem.contains("sesame"), "{problem}");
+    }
+    for (origin, key) in [
+        (r#"query = "SELECT $1""#, "url"),
+        (r#"url = "postgres://h/db""#, "query"),
+        (r#"url = "postgres://h/db", query = "SELECT $1", pool = 1"#, "pool"),
+        (r#"url = "postgres://h/db", query = "SELECT $1", max_loads = 257"#, "max_loads"),
+    ] {
+        let text = format!("[groups.g]\norigin = {{ kind = \"sql\", {origin} }}\n");
+        let problem = only(&from_file(&text).unwrap_err());
+        let wanted = format!("groups.g.origin.{key}");
+        assert_eq!(problem.split([' ', '(']).next(), Some(wanted.as_str()), "{problem}");
+    }
+}
+
+#[test]
+fn the_secrets_of_an_origin_are_in_no_output() {
+    for origin in [
+        r#"{ kind = "http", url = "http://h/{key}", headers = { A = "sesame" } }"#,
+        r#"{ kind = "opendal", scheme = "redis", path = "{key}", options = { password = "sesame" } }"#,
+        r#"{ kind = "sql", url = "postgres://u:sesame@h/db", query = "SELECT $1" }"#,
+    ] {
+        let loaded = from_file(&format!("[groups.g]\norigin = {origin}\n")).unwrap();
+        let report = loaded.report();
+        assert!(report.contains("********") && !report.contains("sesame"), "{report}");
+        let loaded =
+            from_file(&format!("[groups.g]\norigin = {}\n", origin.replace("sesame", "${NAME}")));
+        let loaded = loaded.unwrap();
+        assert!(loaded.report().contains("${NAME}"), "{}", loaded.report());
+    }
 }
 
 #[test]

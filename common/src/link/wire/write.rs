@@ -199,6 +199,9 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
         created,
         use_bulk,
         loan_ms,
+        collapsed,
+        not_stored,
+        stale_ms,
         group_revision,
     } = said;
     let mut numbers = Small::new();
@@ -211,6 +214,9 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
     numbers.varint(reply::CREATED, (*created).into());
     numbers.varint(reply::USE_BULK, (*use_bulk).into());
     numbers.varint(reply::LOAN_MS, (*loan_ms).into());
+    numbers.varint(reply::COLLAPSED, (*collapsed).into());
+    numbers.varint(reply::NOT_STORED, (*not_stored).into());
+    numbers.varint(reply::STALE_MS, (*stale_ms).into());
     numbers.varint(reply::GROUP_REVISION, *group_revision);
     let texts: [(u32, &[u8]); 3] = [
         (reply::MESSAGE, message.as_bytes()),
@@ -251,8 +257,8 @@ fn write_texts(texts: &[(u32, &[u8])], frame: &mut impl BufMut) {
     }
 }
 
-/// The most that [`write_reply`] puts into one: eight varints and two fixed numbers with their keys.
-const SMALL_BYTES: usize = 8 * 12 + 2 * 10;
+/// The most that [`write_reply`] puts into one: eleven varints and two fixed numbers with their keys.
+const SMALL_BYTES: usize = 11 * 12 + 2 * 10;
 
 /// A few numbers, put together before they are written: a frame's buffer looks whether it has room at
 /// every call.
