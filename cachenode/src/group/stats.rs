@@ -76,7 +76,7 @@ impl Group {
             renewals: self.counters.renewals.get(),
             sets: self.counters.sets.get(),
             deletes: self.counters.deletes.get(),
-            evictions: shape.store.evictions(),
+            evictions: shape.evicted_before + shape.store.evictions(),
             entries: shape.store.entries(),
             used_bytes: shape.store.weight(),
             capacity_bytes: shape.definition.capacity,

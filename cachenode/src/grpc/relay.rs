@@ -85,8 +85,9 @@ fn needs_absence(node: &NodeService, owner: &NodeRecord, request: &v1::Request) 
 }
 
 fn is_strict(node: &NodeService, request: &v1::Request) -> bool {
-    let group = node.groups.get(&request.group);
-    group.is_some_and(|group| operation::partition_of(group) == Partition::Strict)
+    let groups = node.groups.now();
+    let served = groups.get(&request.group);
+    served.is_some_and(|it| operation::partition_of(&it.group) == Partition::Strict)
 }
 
 /// Relays an operation to its owner, again for as long as that lives and does not answer, or stands in
