@@ -3,6 +3,7 @@
 //! One file an endpoint. Every handler runs on the worker that owns its connection and uses that
 //! worker's links; there is no state between requests.
 
+mod admin;
 mod batch;
 mod body;
 mod cache;
@@ -12,7 +13,6 @@ mod groups;
 mod hotkeys;
 mod nodes;
 mod probes;
-mod purge;
 mod ring;
 pub mod target;
 
@@ -118,7 +118,7 @@ fn router(worker: Arc<Worker>) -> Router {
         .route("/api/ring", get(ring::lookup))
         .route("/api/groups", get(groups::list))
         .route("/api/hotkeys", get(hotkeys::list))
-        .route("/admin/groups/{name}/purge", post(purge::run))
+        .merge(admin::router())
         .route("/health", get(probes::health))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))

@@ -32,7 +32,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use common::{
     clock::Clock,
     entry::{HybridClock, Version},
@@ -64,7 +63,7 @@ use self::{
     floor::Floors,
     loading::Missed,
     purge::Purges,
-    shape::Shape,
+    shape::{Shape, Shapes},
     stats::Counters,
 };
 use crate::{
@@ -76,7 +75,7 @@ use crate::{
 /// A group at work.
 pub struct Group {
     name: GroupName,
-    shape: ArcSwap<Shape>,
+    shapes: Shapes,
     /// Held by whoever changes the shape.
     defining: Mutex<()>,
     /// Room for loads that are under way or wait for their turn.
@@ -123,7 +122,7 @@ impl Group {
         let seed = Slots::new().of(definition.name.as_str());
         Self {
             name: definition.name.clone(),
-            shape: ArcSwap::from_pointee(Shape::new(definition)),
+            shapes: Shapes::new(definition),
             defining: Mutex::default(),
             waiting_loads: Arc::new(Semaphore::new(MAX_WAITING_LOADS)),
             slots,
@@ -184,7 +183,7 @@ impl Group {
                 }
                 Ok(Found::Hit(item))
             }
-            None if matches!(shape.supply, Supply::None) => {
+            None if matches!(shape.supply, Supply::None) && self.is_current(&shape) => {
                 self.counters.misses.add();
                 Ok(Found::Absent)
             }

@@ -1,16 +1,26 @@
-//! All groups of a node, by name.
+//! All groups of a node, by name, as they come, change and go.
 //!
-//! The map is immutable: who follows changing definitions builds the next one and swaps it.
-//! Whether a key belongs to this node is not asked here.
+//! The map is immutable and swapped as a whole, so that an operation finds its group without a lock.
+//! What there is to be is told from outside ([`Groups::take_on`]); whether a key belongs to this node
+//! is not asked here.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
+use arc_swap::{ArcSwap, Guard};
 use common::{
     clock::Clock,
+    discovery::Stint,
     entry::HybridClock,
     key::{GroupName, NameError},
+    near::LEASE,
 };
 use foldhash::fast::RandomState;
+use uuid::Uuid;
 
 use crate::{
     group::{Definition, Group},
@@ -18,13 +28,73 @@ use crate::{
 };
 
 /// The group that every node has, whatever its configuration says.
-pub const DEFAULT_GROUP: &str = "default";
+pub const DEFAULT_GROUP: &str = common::topology::DEFAULT_GROUP;
+
+/// A group that is to be there.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// What it is to be like.
+    pub definition: Definition,
+    /// Which group it is in the cluster state; nil: it is only this node's.
+    pub id: Uuid,
+    /// The revision of its definition there.
+    pub revision: u64,
+    /// A program brought it along: whatever the cluster state says, it is this node's own.
+    pub is_own: bool,
+}
+
+impl From<Definition> for Wanted {
+    fn from(definition: Definition) -> Self {
+        Self { definition, id: Uuid::nil(), revision: 0, is_own: false }
+    }
+}
+
+/// A group that is there.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// The group.
+    pub group: Arc<Group>,
+    /// Which one it is in the cluster state; nil: it is only this node's.
+    pub id: Uuid,
+    /// The revision of its definition there.
+    pub revision: u64,
+    /// A program brought it along.
+    pub is_own: bool,
+    /// No write is acknowledged before: another group of its name may have lent until then.
+    pub not_before: Duration,
+}
+
+/// The groups at one moment.
+#[derive(Debug, Default)]
+pub struct GroupMap(HashMap<GroupName, Served, RandomState>);
+
+impl GroupMap {
+    /// The group of that name.
+    pub fn get(&self, name: &str) -> Option<&Served> {
+        self.0.get(name)
+    }
+
+    /// Every group, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.0.values().map(|served| &served.group)
+    }
+}
 
 /// A node's groups.
-#[derive(Debug)]
 pub struct Groups {
-    by_name: HashMap<GroupName, Arc<Group>, RandomState>,
+    by_name: ArcSwap<GroupMap>,
+    /// Held by whoever changes the map.
+    changing: Mutex<()>,
     loans: LoanMetrics,
+    clock: Arc<dyn Clock>,
+    hybrid: HybridClock,
+    stint: OnceLock<Stint>,
+}
+
+impl fmt::Debug for Groups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Groups").field("by_name", &self.now()).finish_non_exhaustive()
+    }
 }
 
 impl Groups {
@@ -38,22 +108,78 @@ impl Groups {
         clock: &Arc<dyn Clock>,
         hybrid: &HybridClock,
     ) -> Result<Self, NameError> {
+        let groups = Self {
+            by_name: ArcSwap::default(),
+            changing: Mutex::default(),
+            loans: LoanMetrics::default(),
+            clock: Arc::clone(clock),
+            hybrid: hybrid.clone(),
+            stint: OnceLock::new(),
+        };
         let default = Definition::new(GroupName::new(DEFAULT_GROUP)?);
-        let loans = LoanMetrics::default();
-        let group = |it| Group::counting(it, clock.clone(), hybrid.clone(), &loans);
-        let by_name = std::iter::once(default)
-            .chain(definitions)
-            .map(|definition| (definition.name.clone(), definition))
-            .collect::<HashMap<_, _>>()
-            .into_iter()
-            .map(|(name, it)| (name, Arc::new(group(it))))
-            .collect();
-        Ok(Self { by_name, loans })
+        let all = std::iter::once(default).chain(definitions);
+        let last: HashMap<_, _> = all.map(|it| (it.name.clone(), it)).collect();
+        groups.take_on(last.into_values().map(Wanted::from));
+        Ok(groups)
     }
 
-    /// The group of that name.
-    pub fn get(&self, name: &str) -> Option<&Arc<Group>> {
-        self.by_name.get(name)
+    /// The groups of now.
+    pub fn now(&self) -> Guard<Arc<GroupMap>> {
+        self.by_name.load()
+    }
+
+    /// The same, to be kept for longer.
+    pub fn snapshot(&self) -> Arc<GroupMap> {
+        self.by_name.load_full()
+    }
+
+    /// Makes what is to be there, changes what is otherwise, and drops the rest. A group stays the same
+    /// as long as its id does, or it has got its first one. Returns those whose entries have to be
+    /// moved ([`Group::move_entries`]). Not for a worker.
+    pub fn take_on(&self, wanted: impl IntoIterator<Item = Wanted>) -> Vec<Arc<Group>> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.snapshot();
+        let mut to_move = Vec::new();
+        let mut one = |Wanted { definition, id, revision, is_own }: Wanted| {
+            let name = definition.name.clone();
+            let there = before.get(name.as_str());
+            let same = there.filter(|it| it.id == id || it.id.is_nil() || id.is_nil());
+            let served = match same {
+                Some(same) => {
+                    if same.group.define(definition) {
+                        to_move.push(Arc::clone(&same.group));
+                    }
+                    let id = if id.is_nil() { same.id } else { id };
+                    Served { id, revision, is_own, ..same.clone() }
+                }
+                None => {
+                    let not_before =
+                        there.map_or(Duration::ZERO, |_| self.clock.monotonic() + LEASE);
+                    Served { group: self.make(definition), id, revision, is_own, not_before }
+                }
+            };
+            (name, served)
+        };
+        let after = wanted.into_iter().map(&mut one).collect();
+        self.by_name.store(Arc::new(GroupMap(after)));
+        to_move
+    }
+
+    fn make(&self, definition: Definition) -> Arc<Group> {
+        let (clock, hybrid) = (Arc::clone(&self.clock), self.hybrid.clone());
+        let group = Group::counting(definition, clock, hybrid, &self.loans);
+        if let Some(stint) = self.stint.get() {
+            group.follow_stint(stint.clone());
+        }
+        Arc::new(group)
+    }
+
+    /// From now on entries from before the node's present stint are absent, in all groups.
+    pub fn follow_stint(&self, stint: &Stint) {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Set once in a node's life.
+        let _ = self.stint.set(stint.clone());
+        self.now().iter().for_each(|group| group.follow_stint(stint.clone()));
     }
 
     /// What they lend, in numbers.
@@ -61,14 +187,9 @@ impl Groups {
         &self.loans
     }
 
-    /// Every group, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Group>> {
-        self.by_name.values()
-    }
-
     /// [`Group::maintain`] for every group. For a ticker, outside the workers.
     pub fn maintain(&self) {
-        self.iter().for_each(|group| group.maintain());
+        self.snapshot().iter().for_each(|group| group.maintain());
     }
 }
 
@@ -78,23 +199,52 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_default_group_exists_and_may_be_defined() {
+    fn groups(definitions: impl IntoIterator<Item = Definition>) -> Groups {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
         let hybrid = HybridClock::new(clock.clone());
-        let users = Definition::new(GroupName::new("users").unwrap());
-        let groups = Groups::new([users], &clock, &hybrid).unwrap();
-        assert_eq!(groups.iter().count(), 2);
-        assert_eq!(groups.get("users").unwrap().name().as_str(), "users");
-        assert!(groups.get("nobody").is_none());
-        assert!(groups.get(DEFAULT_GROUP).is_some());
+        Groups::new(definitions, &clock, &hybrid).unwrap()
+    }
 
-        let small = Definition {
-            capacity: 1 << 20,
-            ..Definition::new(GroupName::new(DEFAULT_GROUP).unwrap())
+    fn definition(name: &str) -> Definition {
+        Definition::new(GroupName::new(name).unwrap())
+    }
+
+    #[test]
+    fn the_default_group_exists_and_may_be_defined() {
+        let there = groups([definition("users")]);
+        assert_eq!(there.now().iter().count(), 2);
+        assert_eq!(there.now().get("users").unwrap().group.name().as_str(), "users");
+        assert!(there.now().get("nobody").is_none());
+        assert!(there.now().get(DEFAULT_GROUP).is_some());
+
+        let small = Definition { capacity: 1 << 20, ..definition(DEFAULT_GROUP) };
+        let there = groups([small.clone()]);
+        let default = Arc::clone(&there.now().get(DEFAULT_GROUP).unwrap().group);
+        assert_eq!(*default.definition(), small);
+        there.maintain();
+    }
+
+    #[test]
+    fn a_group_stays_itself_as_long_as_its_id_does() {
+        let there = groups([definition("users")]);
+        let take_on = |id: u128, revision, capacity| {
+            let definition = Definition { capacity, ..definition("users") };
+            let id = Uuid::from_u128(id);
+            let wanted = Wanted { id, revision, ..Wanted::from(definition) };
+            let to_move = there.take_on([wanted]).len();
+            let served = there.now().get("users").unwrap().clone();
+            assert_eq!((served.id, served.revision), (id, revision));
+            (served, to_move)
         };
-        let groups = Groups::new([small.clone()], &clock, &hybrid).unwrap();
-        assert_eq!(groups.get(DEFAULT_GROUP).unwrap().definition(), small.into());
-        groups.maintain();
+        let local = Arc::clone(&there.now().get("users").unwrap().group);
+        let (first, _) = take_on(1, 5, 64 << 20);
+        assert!(Arc::ptr_eq(&local, &first.group), "it has got an id");
+        let (larger, to_move) = take_on(1, 6, 65 << 20);
+        assert!(Arc::ptr_eq(&local, &larger.group) && to_move == 1);
+        let (other, _) = take_on(2, 7, 65 << 20);
+        assert!(!Arc::ptr_eq(&local, &other.group));
+        assert!(other.not_before > Duration::ZERO, "the former one may have lent");
+        there.take_on([]);
+        assert!(there.now().get("users").is_none());
     }
 }

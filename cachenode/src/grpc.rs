@@ -19,6 +19,7 @@ mod stale;
 mod steady;
 mod takeovers;
 mod unary;
+mod unknown;
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,12 +49,15 @@ pub(crate) use newer::Newer;
 pub(crate) use rings::Rings;
 pub(crate) use steady::{PULSE, Standstill, Steadiness};
 pub(crate) use takeovers::{Takeover, Takeovers};
+pub(crate) use unknown::Unknown;
 
 /// What the streams and calls of a node share.
 pub(crate) struct NodeService {
     pub(crate) id: NodeId,
     pub(crate) identity: Identity,
     pub(crate) groups: Arc<Groups>,
+    /// Which groups of the cluster state it has taken on, and looking for others.
+    pub(crate) unknown: Unknown,
     pub(crate) route: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
     /// When the node started, by that clock.

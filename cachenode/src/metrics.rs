@@ -118,8 +118,9 @@ const GAUGES: [(&str, &str, Read); 3] = [
 
 impl Collector for GroupMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let stats: Vec<_> =
-            (self.groups.iter()).map(|group| (group.name().to_string(), group.stats())).collect();
+        let stats: Vec<_> = (self.groups.now().iter())
+            .map(|group| (group.name().to_string(), group.stats()))
+            .collect();
         for (name, help, read) in COUNTERS {
             let each = |stats: &GroupStats| ConstCounter::new(read(stats));
             encode_family(&mut encoder, name, help, &stats, each)?;

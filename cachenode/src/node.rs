@@ -2,8 +2,10 @@
 
 mod build;
 mod definitions;
+mod following;
 mod hinting;
 mod leave;
+mod proposing;
 mod purging;
 mod relinquish;
 mod steadying;
@@ -77,7 +79,8 @@ impl Node {
         clock: Arc<dyn Clock>,
         lifecycle: &Lifecycle,
     ) -> Result<Self, StartError> {
-        let groups = definitions::groups(settings, groups, &clock)?;
+        let (groups, local) = definitions::groups(settings, groups, &clock)?;
+        local.check_secrets()?;
         let listeners = build::Listeners::bind(settings).await?;
         let record = build::record(settings, &listeners, clock.as_ref())?;
         // Serving outlives the soft stop: a node serves until it has left the ring.
@@ -90,8 +93,9 @@ impl Node {
         let (grpc, http) = (listeners.grpc.local_addr(), listeners.http.local_addr());
         let registered =
             build::serve(settings, listeners, &service, lifecycle, &serving, following)?;
+        build::follow_groups(&service, local, settings.node.apply_groups, lifecycle, &serving);
         let registration = Arc::new(discovery.register(record));
-        service.groups.iter().for_each(|group| group.follow_stint(registration.stint()));
+        service.groups.follow_stint(&registration.stint());
         registered.follow(registration.state());
         build::mind_registration(lifecycle, registration.state());
         leave::when_stopped(lifecycle, serving, Arc::clone(&service), Arc::clone(&registration));

@@ -8,15 +8,16 @@
 
 mod lru;
 mod moka;
+mod moving;
 mod stored;
 
 use std::{hash::BuildHasher, sync::Arc};
 
 use foldhash::{SharedSeed, quality::SeedableRandomState};
 
-pub(crate) use self::stored::NewEntry;
 pub use self::stored::{DEFAULT_CONTENT_TYPE, Stored};
 use self::{lru::LruStore, moka::MokaStore, stored::block_bytes};
+pub(crate) use self::{moving::Moving, stored::NewEntry};
 
 /// Which entries are thrown out when a group is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,6 +74,9 @@ pub(crate) trait Store: Send + Sync {
     /// meanwhile. Walks everything and counts as no access. `which` may be asked under a lock, for
     /// a few entries at a time: it must not call the store.
     fn pick(&self, which: &mut dyn FnMut(&Stored) -> bool, limit: usize) -> Vec<u64>;
+
+    /// All slots, the least worth keeping first, as far as the store knows. Walks everything.
+    fn by_use(&self) -> Vec<u64>;
 
     /// Does what has been put off, in stores that put off anything: the numbers below are right
     /// afterwards, and there is no more than fits.

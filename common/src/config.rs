@@ -7,6 +7,7 @@
 //! bound, workers from cores) is left to whoever decides it.
 
 mod build;
+mod definition;
 mod etcd;
 pub mod flags;
 mod groups;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 use figment::value::{Dict, Value};
 
 pub use self::{
+    definition::{Difference, GroupDefinition, Keys},
     groups::{Eviction, GroupSettings, Partition},
     keys::MAX_VALUE,
     origins::{
@@ -145,7 +147,7 @@ impl Default for GroupSettings {
         let section = Value::from(Dict::from([("g".to_owned(), Value::from(Dict::new()))]));
         let content = Dict::from([("groups".to_owned(), section)]);
         let mut settings = built_from(Layers::new().file(Origin::default(), content));
-        settings.groups.remove("g").expect("the layer names the group")
+        settings.groups.remove("g").expect("the layer names the group").settings
     }
 }
 

@@ -17,7 +17,7 @@
 //! | `carried` | members that are kept for a while though they are not registered |
 //! | `flaps/{id}` | when a node joined and left lately |
 //! | `durable/{id}` | reserved: the durable ring's records |
-//! | `groups/{name}` | reserved: definitions of groups |
+//! | `groups/{name}` | a [`GroupRecord`]: a group's id and definition, or that it was deleted |
 
 mod access;
 mod backoff;
@@ -26,6 +26,7 @@ mod continuity;
 mod etcd;
 mod fixed;
 mod flaps;
+mod groups;
 mod layout;
 mod memory;
 mod mirror;
@@ -45,11 +46,15 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    key::GroupName,
+};
 
 pub use access::{EtcdAccess, EtcdUser};
 pub use etcd::{EtcdDiscovery, EtcdOptions};
 pub use fixed::StaticDiscovery;
+pub use groups::{GroupRecord, GroupRecords, MAX_GROUP_RECORD_BYTES, MAX_GROUP_RECORDS};
 pub use layout::{MAX_SERVICE_BYTES, MAX_VIRTUAL_NODES};
 pub use memory::{DEFAULT_LEASE_TTL, MemoryDiscovery, MemoryRegistry};
 pub use probe::{GrpcProber, PROBE_TIMEOUT};
@@ -79,6 +84,24 @@ pub trait Discovery: Send + Sync + 'static {
     /// Puts the node into the cluster state and keeps it there, in the background, until the
     /// registration is left or dropped.
     fn register(&self, record: NodeRecord) -> Registration;
+
+    /// Writes a group's record if its key still stands at revision `seen` (zero: nothing stands
+    /// there). A backend without a place for them has none. Returns the revision that wrote it, or `None`: somebody else was first.
+    ///
+    /// # Errors
+    /// [`Code::Unsupported`] where groups are no cluster state, [`Code::NodeUnavailable`] when the
+    /// backend can't be reached or does not say whether it has been written,
+    /// [`Code::InvalidRequest`] when nobody would read it.
+    fn write_group(
+        &self,
+        _name: &GroupName,
+        _record: &GroupRecord,
+        _seen: u64,
+    ) -> BoxFuture<'_, Result<Option<u64>>> {
+        let message = "here each process's own file defines its groups: change [groups.NAME] there \
+                       and start it again, or use etcd for discovery";
+        Box::pin(async move { Err(Error::new(Code::Unsupported, message)) })
+    }
 
     /// Waits until the state has been read for the first time, however long that takes: an
     /// unreachable backend is no error. A snapshot does not count.

@@ -30,9 +30,10 @@ use crate::{
     health::HealthTable,
     link::{Answer, Call, Identity, frame::MAX_VALUE_BYTES},
     near::Holder,
-    topology::{Epoch, Topologies},
+    topology::{Epoch, Topologies, Topology},
 };
 
+use ask::introduce;
 pub use ask::{Ask, Write, version_of};
 use attempt::{Asked, Errand, Manner, Next, Tried};
 pub use budget::RetryBudget;
@@ -170,8 +171,8 @@ impl Router {
     /// [`Code::Overloaded`] or [`Code::Timeout`] when none could be made to answer. After a
     /// timeout the outcome of a write is unknown.
     pub async fn call(&self, ask: Ask, deadline: Instant) -> Result<Answered> {
-        let request = self.named(ask).map_err(|(_, error)| error)?;
         let wired = self.wired();
+        let request = self.named(ask, &wired.topology).map_err(|(_, error)| error)?;
         let position = wired.topology.ring.position(&request.group, &request.key);
         let asked = Asked { request, position, deadline };
         let Some(node) = wired.reachable_owner(position) else {
@@ -194,14 +195,20 @@ impl Router {
         }
     }
 
-    /// What is asked, with a name if it needs one; or why it can't be sent.
-    fn named(&self, ask: Ask) -> std::result::Result<Arc<v1::Request>, (Arc<v1::Request>, Error)> {
+    /// What is asked, with a name if it needs one, of the group as it is known here; or why it can't be
+    /// sent.
+    fn named(
+        &self,
+        ask: Ask,
+        topology: &Topology,
+    ) -> std::result::Result<Arc<v1::Request>, (Arc<v1::Request>, Error)> {
         let mut request = ask.into_request();
         if let Err(error) = fits_a_frame(&request) {
             return Err((request, error));
         }
         self.shared.budget.earned();
         self.op_ids.name(&mut request);
+        introduce(&mut request, topology);
         Ok(request)
     }
 
@@ -211,6 +218,7 @@ impl Router {
         let deadline = errand.asked.deadline;
         let mut named = None;
         let mut moves = 0;
+        let mut is_met = false;
         loop {
             let Asked { request, position, .. } = &mut errand.asked;
             *position = wired.topology.ring.position(&request.group, &request.key);
@@ -221,6 +229,14 @@ impl Router {
             let (moved, mover) = match routed {
                 Routed::Answered(reply, node) => {
                     return Ok(Answered { reply, wired, node, position: errand.asked.position });
+                }
+                Routed::Redefined(revision, error) => {
+                    if is_met || !self.meet_group(&mut errand.asked, revision).await {
+                        return Err(errand.unknown.take().unwrap_or(error));
+                    }
+                    is_met = true;
+                    wired = self.wired();
+                    continue;
                 }
                 Routed::Moved(moved, mover) => (moved, mover),
             };
@@ -283,6 +299,18 @@ impl Router {
         }
     }
 
+    /// A node knows the group's name as another group's, as of a revision that is not known here: reads
+    /// the state up to there. Whether there is now another group to ask for.
+    async fn meet_group(&self, asked: &mut Asked, revision: u64) -> bool {
+        let left = asked.deadline.saturating_duration_since(Instant::now());
+        let patience = left.min(self.shared.persistence.try_timeout);
+        let read = self.shared.topologies.catch_up_within(revision, patience).await;
+        let Ok(topology) = read else { return false };
+        let before = (asked.request.group_id_hi, asked.request.group_id_lo);
+        introduce(&mut asked.request, &topology);
+        before != (asked.request.group_id_hi, asked.request.group_id_lo)
+    }
+
     async fn along_preference(&self, wired: &Wired, errand: &mut Errand) -> Result<Routed> {
         let Some((owner, candidates)) = wired.candidates(errand.asked.position) else {
             return Err(no_nodes());
@@ -319,6 +347,9 @@ impl Router {
                     return Ok(Routed::Answered(errand.settle(result)?, node));
                 }
                 Next::Reroute(moved) => return Ok(Routed::Moved(moved, node)),
+                Next::Redefined(revision, error) => {
+                    return Ok(Routed::Redefined(revision, error));
+                }
                 Next::Elsewhere(error) => failure = Some(error),
             }
         }
@@ -370,6 +401,8 @@ enum Routed {
     Answered(v1::Reply, usize),
     /// And by which node.
     Moved(v1::Moved, usize),
+    /// The group is another one as of that revision.
+    Redefined(u64, Error),
 }
 
 #[cfg(test)]

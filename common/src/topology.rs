@@ -5,16 +5,18 @@
 //! answer or are draining stay where they are in the ring, because the ring must be the same for
 //! everybody who has seen the same cluster state.
 
+mod define;
 mod epoch;
 mod follow;
 
 use std::sync::Arc;
 
 use crate::{
-    discovery::{NodeId, NodeRecord, RingSettings, View},
+    discovery::{GroupRecord, GroupRecords, NodeId, NodeRecord, RingSettings, View},
     ring::{Preference, Ring, RingMember},
 };
 
+pub use define::{DEFAULT_GROUP, Defined, When};
 pub use epoch::Epoch;
 pub use follow::{Topologies, follow};
 
@@ -26,6 +28,7 @@ pub struct Topology {
     /// Who owns what. Topologies of equal members share it.
     pub ring: Arc<Ring>,
     members: Arc<[NodeRecord]>,
+    groups: Arc<GroupRecords>,
 }
 
 impl Topology {
@@ -33,7 +36,7 @@ impl Topology {
     pub fn empty() -> Self {
         let ring = Ring::build(&RingSettings::default(), Vec::new());
         let epoch = Epoch { digest: ring.digest(), ..Epoch::default() };
-        Self { epoch, ring: Arc::new(ring), members: Arc::new([]) }
+        Self { epoch, ring: Arc::new(ring), members: Arc::new([]), groups: Arc::default() }
     }
 
     /// The topology that follows from a view. What did not change is shared with this one.
@@ -50,7 +53,18 @@ impl Topology {
             Arc::new(self.ring.rebuilt(&view.ring, members.iter().map(ring_member).collect()))
         };
         let epoch = Epoch { generation: view.generation, as_of: view.as_of, digest: ring.digest() };
-        Self { epoch, ring, members }
+        let groups = if self.groups == view.groups { &self.groups } else { &view.groups };
+        Self { epoch, ring, members, groups: Arc::clone(groups) }
+    }
+
+    /// The groups that are cluster state, deleted ones too. Topologies of equal groups share them.
+    pub fn groups(&self) -> &Arc<GroupRecords> {
+        &self.groups
+    }
+
+    /// The record of a group in the cluster state.
+    pub fn group(&self, name: &str) -> Option<&GroupRecord> {
+        self.groups.get(name).map(|record| &**record)
     }
 
     /// Everybody registered, ordered by id; draining members too. The indices are the ring's.

@@ -35,7 +35,8 @@ pub(crate) struct Process {
     started: Duration,
     stopping: CancellationToken,
     max_value: usize,
-    /// Limits of the groups that this gateway's own configuration defines.
+    /// Limits of the groups that this gateway's own configuration defines, for where the cluster state
+    /// does not.
     max_values: BTreeMap<GroupName, usize>,
     max_connections: usize,
 }
@@ -83,7 +84,11 @@ impl Process {
 
     /// The largest value to read for a group. The node has the last word.
     pub(crate) fn max_value(&self, group: &str) -> usize {
-        self.max_values.get(group).copied().unwrap_or(self.max_value)
+        let topology = self.route.topologies.load();
+        let defined = topology.group(group).and_then(|record| record.definition.as_ref());
+        let defined = defined.map(|definition| definition.max_value as usize);
+        let own = || self.max_values.get(group).copied().unwrap_or(self.max_value);
+        defined.unwrap_or_else(own)
     }
 
     /// The right to ask all nodes for something, until it is dropped.

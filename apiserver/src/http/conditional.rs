@@ -85,7 +85,8 @@ fn condition(if_absent: bool, if_match: Option<Vec<&str>>) -> Result<Option<Cond
     Ok((condition != Condition::default()).then_some(condition))
 }
 
-fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+/// The tags that a header lists.
+pub(crate) fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(tags_in)
 }

@@ -245,8 +245,9 @@ impl Group {
         removed
     }
 
-    /// Removes the entries that are below a floor or purged.
+    /// Removes the entries that are below a floor or purged. Meanwhile they don't move to another store.
     fn remove_hidden(&self) -> usize {
+        let _nobody_moves = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut removed, store) = (0, Arc::clone(&self.shape().store));
         loop {
             let slots = store.pick(&mut |entry| self.is_hidden(entry), WALK_LIMIT);

@@ -3,19 +3,21 @@
 //! A shape is immutable and swapped as a whole, so that whoever reads goes by one definition from
 //! beginning to end, without a lock. Who changes a key loads the shape inside the key's critical
 //! section: once a shape is in place and every section has been passed through, nobody changes
-//! anything by the one before.
+//! anything by the one before. A group that never changes does not pay for that it could: its first
+//! shape is simply there.
 
 use std::{
-    sync::{Arc, PoisonError},
+    ops::Deref,
+    sync::{Arc, OnceLock, PoisonError},
     time::Duration,
 };
 
-use arc_swap::Guard;
+use arc_swap::{ArcSwap, Guard};
 
 use super::{Authority, Definition, Group, chance::Chance};
 use crate::{
     origin::Supply,
-    store::{Store, Stored},
+    store::{Moving, Store, Stored},
 };
 
 /// For how long after its time an entry is kept that its origin can renew without sending it again.
@@ -25,16 +27,86 @@ pub(super) struct Shape {
     pub(super) definition: Arc<Definition>,
     pub(super) supply: Supply,
     pub(super) store: Arc<dyn Store>,
+    /// The same store, while entries are moved into the one that the definition asks for.
+    moving: Option<Arc<Moving>>,
+    /// What stores that the group had before have thrown out.
+    pub(super) evicted_before: u64,
     /// Whether values may have been lent by this definition or one before it.
     pub(super) may_have_lent: bool,
 }
 
-impl Shape {
+/// The shape of a group as it is and was.
+pub(super) struct Shapes {
+    first: Arc<Shape>,
+    /// The last one, once there was another.
+    later: OnceLock<ArcSwap<Shape>>,
+}
+
+/// A shape that was loaded.
+pub(super) enum Current<'a> {
+    First(&'a Arc<Shape>),
+    Later(Guard<Arc<Shape>>),
+}
+
+impl Deref for Current<'_> {
+    type Target = Arc<Shape>;
+
+    fn deref(&self) -> &Arc<Shape> {
+        match self {
+            Self::First(shape) => shape,
+            Self::Later(shape) => shape,
+        }
+    }
+}
+
+impl Shapes {
     pub(super) fn new(definition: Definition) -> Self {
+        Self { first: Arc::new(Shape::new(definition)), later: OnceLock::new() }
+    }
+
+    fn load(&self) -> Current<'_> {
+        match self.later.get() {
+            None => Current::First(&self.first),
+            Some(later) => Current::Later(later.load()),
+        }
+    }
+
+    fn store(&self, shape: Shape) {
+        let shape = Arc::new(shape);
+        self.later.get_or_init(|| ArcSwap::new(Arc::clone(&shape))).store(shape);
+    }
+}
+
+impl Shape {
+    fn new(definition: Definition) -> Self {
         Self {
             supply: definition.origin.supply(),
             store: definition.eviction.store(definition.capacity),
+            moving: None,
+            evicted_before: 0,
             may_have_lent: definition.lends(),
+            definition: Arc::new(definition),
+        }
+    }
+
+    /// The shape by another definition.
+    fn redefined(&self, definition: Definition, has_new_origin: bool) -> Self {
+        let is_as_before = self.definition.eviction == definition.eviction
+            && self.definition.capacity == definition.capacity;
+        let (store, moving) = if is_as_before {
+            (Arc::clone(&self.store), self.moving.clone())
+        } else {
+            let new = definition.eviction.store(definition.capacity);
+            let moving = Moving::new(Arc::clone(&self.store), new);
+            (Arc::clone(&moving) as Arc<dyn Store>, Some(moving))
+        };
+        let supply = if has_new_origin { definition.origin.supply() } else { self.supply.clone() };
+        Self {
+            supply,
+            store,
+            moving,
+            evicted_before: self.evicted_before,
+            may_have_lent: self.may_have_lent || definition.lends(),
             definition: Arc::new(definition),
         }
     }
@@ -95,14 +167,15 @@ impl Group {
     }
 
     /// Takes on another definition; the name stays. Entries stay as well, with the time to live that
-    /// they have; what is stored from now on goes by the new one, and so does the next load. May walk
-    /// all entries: not for a worker.
-    pub fn define(&self, definition: Definition) {
+    /// they have; what is stored from now on goes by the new one, and so does the next load. True: the
+    /// entries have to be moved, by [`Group::move_entries`]. Waits for a move that is under way, and may
+    /// walk all entries: not for a worker.
+    pub fn define(&self, definition: Definition) -> bool {
         let _one_at_a_time = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.shape.load_full();
+        let before = Arc::clone(&self.shape());
         let definition = Definition { name: self.name.clone(), ..definition };
         if *before.definition == definition {
-            return;
+            return before.moving.is_some();
         }
         if before.definition.idle.is_zero() && !definition.idle.is_zero() {
             // Until now nobody noted when they were read.
@@ -114,13 +187,9 @@ impl Group {
             before.store.pick(&mut touch, usize::MAX);
         }
         let has_new_origin = before.definition.origin != definition.origin;
-        let shape = Shape {
-            supply: if has_new_origin { definition.origin.supply() } else { before.supply.clone() },
-            store: Arc::clone(&before.store),
-            may_have_lent: before.may_have_lent || definition.lends(),
-            definition: Arc::new(definition),
-        };
-        self.shape.store(Arc::new(shape));
+        let shape = before.redefined(definition, has_new_origin);
+        let is_moving = shape.moving.is_some();
+        self.shapes.store(shape);
         // After this nobody changes a key by the old one any more.
         self.critical.each(|stripe| {
             if has_new_origin {
@@ -130,10 +199,43 @@ impl Group {
         });
         // Entries may be over earlier than was noted.
         self.expect_expiry(Some(0));
+        is_moving
+    }
+
+    /// Moves the entries into the store that the definition asks for, if they are in another one. Walks
+    /// all of them: not for a worker.
+    pub fn move_entries(&self) {
+        let _one_at_a_time = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
+        let shape = Arc::clone(&self.shape());
+        let Some(moving) = &shape.moving else { return };
+        loop {
+            let slots = moving.slots();
+            if slots.is_empty() {
+                break;
+            }
+            for slot in slots {
+                let _section = self.critical.enter(slot);
+                moving.step(slot);
+            }
+        }
+        let done = Shape {
+            store: moving.new_store(),
+            moving: None,
+            evicted_before: shape.evicted_before + moving.old_evictions(),
+            definition: Arc::clone(&shape.definition),
+            supply: shape.supply.clone(),
+            may_have_lent: shape.may_have_lent,
+        };
+        self.shapes.store(done);
     }
 
     /// How it is now. To be loaded in the key's critical section by whoever changes a key.
-    pub(super) fn shape(&self) -> Guard<Arc<Shape>> {
-        self.shape.load()
+    pub(super) fn shape(&self) -> Current<'_> {
+        self.shapes.load()
+    }
+
+    /// Whether it still is like that: what is not in its store may have been moved otherwise.
+    pub(super) fn is_current(&self, shape: &Arc<Shape>) -> bool {
+        Arc::ptr_eq(&self.shape(), shape)
     }
 }

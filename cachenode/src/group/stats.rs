@@ -84,7 +84,7 @@ impl Group {
             deletes: self.counters.deletes.get(),
             tokens: self.counters.tokens.get(),
             lost_tokens: self.counters.lost_tokens.get(),
-            evictions: shape.store.evictions(),
+            evictions: shape.evicted_before + shape.store.evictions(),
             entries: shape.store.entries(),
             used_bytes: shape.store.weight(),
             capacity_bytes: shape.definition.capacity,

@@ -55,10 +55,10 @@ fn op(seq: u64) -> Option<OpId> {
 }
 
 impl Bench {
-    fn redefine(&self, change: impl FnOnce(&mut Definition)) {
+    fn redefine(&self, change: impl FnOnce(&mut Definition)) -> bool {
         let mut definition = Definition::clone(&self.group.definition());
         change(&mut definition);
-        self.group.define(definition);
+        self.group.define(definition)
     }
 
     fn get(&self, key: &str) -> Found {

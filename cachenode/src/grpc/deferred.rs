@@ -13,6 +13,7 @@ use super::{
     newer::READ_WITHIN,
     operation::{Later, Moment, NotYet, Sender, execute, not_started},
     relay,
+    unknown::Looked,
 };
 
 /// An operation that waits.
@@ -29,6 +30,8 @@ pub(super) struct Deferred {
     pub(super) pending: bool,
     /// The sender's generation has been met.
     met: bool,
+    /// Its group has been looked for.
+    looked: Looked,
 }
 
 impl Deferred {
@@ -48,8 +51,9 @@ impl Deferred {
             arrived: Instant::now(),
             // A write that has to wait for the cluster state goes elsewhere when its try is over.
             pending: request.verb() == Verb::Get
-                || matches!(why, NotYet::Later(Later::PassedOver | Later::Unsteady)),
+                || matches!(why, NotYet::Later(Later::PassedOver | Later::Unsteady | Later::Group)),
             met: false,
+            looked: Looked::NotYet,
             request,
         }
     }
@@ -70,6 +74,7 @@ impl Deferred {
             moment,
             pending: self.pending,
             met: self.met,
+            looked: self.looked,
             stands_in_for: None,
             holder: None,
         }
@@ -98,6 +103,10 @@ impl Deferred {
                     self.met = true;
                     // If it can't be read, this node goes by what it knows.
                     let _ = self.node.route.meet_generation(patience.min(READ_WITHIN)).await;
+                    true
+                }
+                Later::Group => {
+                    self.looked = self.node.look_for_group(&self.request, patience).await;
                     true
                 }
                 Later::Unsteady => timeout(patience, self.node.steady.steady()).await.is_ok(),

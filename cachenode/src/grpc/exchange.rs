@@ -30,6 +30,7 @@ use super::{
     operation::{Later, Moment, NotYet, Sender as OpSender, execute, not_started, unsupported},
     relay,
     stale::MailAge,
+    unknown::Looked,
 };
 use crate::loans::Recall;
 
@@ -201,6 +202,7 @@ impl Stream {
             moment: &moment,
             pending: false,
             met: false,
+            looked: Looked::NotYet,
             stands_in_for: None,
             holder: holder.as_ref(),
         };

@@ -31,7 +31,8 @@ impl NodeService {
         }
         for hinted in &hint.keys {
             // A group that is not known here has no entries.
-            if let Some(group) = self.groups.get(&hinted.group) {
+            if let Some(served) = self.groups.now().get(&hinted.group) {
+                let group = &served.group;
                 if group.forget(&hinted.key, as_of) {
                     self.metrics.entries_dropped.inc();
                 }
@@ -79,12 +80,12 @@ impl NodeService {
 
     fn drop_held(&self, held: &Held) {
         for (group, key) in &held.names {
-            if let Some(group) = self.groups.get(group) {
-                group.drop_stand_in(key);
+            if let Some(served) = self.groups.now().get(group) {
+                served.group.drop_stand_in(key);
             }
         }
         if held.overflows {
-            self.groups.iter().for_each(|group| group.drop_stand_ins());
+            self.groups.now().iter().for_each(|group| group.drop_stand_ins());
         }
     }
 
@@ -140,7 +141,7 @@ impl NodeService {
 
     /// Drops all entries.
     pub(crate) fn drop_everything(&self) {
-        let dropped = self.groups.iter().map(|group| group.drop_everything()).sum();
+        let dropped = self.groups.now().iter().map(|group| group.drop_everything()).sum();
         self.metrics.entries_dropped.inc_by(dropped);
     }
 }

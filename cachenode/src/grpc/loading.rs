@@ -72,8 +72,9 @@ pub(super) fn at_once(
 /// not, and others may wait for it.
 fn run(node: &Arc<NodeService>, request: &v1::Request, waiting: &mut Waiting) {
     let Some(ticket) = waiting.take_ticket() else { return };
-    let Some(group) = node.groups.get(&request.group) else { return };
-    let (node, group) = (Arc::clone(node), Arc::clone(group));
+    let groups = node.groups.snapshot();
+    let Some(served) = groups.get(&request.group) else { return };
+    let (node, group) = (Arc::clone(node), Arc::clone(&served.group));
     tokio::spawn(async move {
         let (key, began) = (ticket.key().to_owned(), ticket.authority());
         let name = group.name().clone();

@@ -16,12 +16,14 @@ use proto::v1::{self, Lane, not_started::Reason, op::Kind};
 use super::{
     NodeService,
     ownership::{Refusal, Standing, judge},
+    unknown::{self, Looked},
 };
 use crate::{
     group::{
         Authority, Before, Condition, Delete, Found, Group, Item, Leased, Lending, OpId, Partition,
         TOKEN_RETRY, Waiting, Way, Write,
     },
+    groups::GroupMap,
     loans::Holder,
 };
 
@@ -36,6 +38,8 @@ pub(super) struct Sender<'a> {
     pub(super) pending: bool,
     /// Its generation is another one, and this node has read the cluster state because of that.
     pub(super) met: bool,
+    /// Whether this node has looked for the request's group because of it.
+    pub(super) looked: Looked,
     /// The owner that could not be reached from here either.
     pub(super) stands_in_for: Option<&'a NodeRecord>,
     /// To whom values may be lent over the stream that it came on.
@@ -56,6 +60,7 @@ pub(super) struct Moment {
     pub(super) now: Duration,
     is_steady: bool,
     pub(super) leaving: bool,
+    groups: Arc<GroupMap>,
 }
 
 impl Moment {
@@ -63,7 +68,8 @@ impl Moment {
         let (now, leaving) = (node.clock.monotonic(), node.leaving.is_cancelled());
         // A node that has left does nothing any more, steady or not, and its pulse has ended.
         let is_steady = leaving || node.steady.is_steady(now);
-        Self { topology: node.topology(), now, is_steady, leaving }
+        let groups = node.groups.snapshot();
+        Self { topology: node.topology(), now, is_steady, leaving, groups }
     }
 }
 
@@ -78,6 +84,8 @@ pub(super) enum Later {
     Unsteady,
     /// The sender passes over the owner: ask the owner first.
     PassedOver,
+    /// The group is not known here as the sender knows it: look for it first.
+    Group,
 }
 
 /// Why an operation has no answer yet.
@@ -111,6 +119,9 @@ pub(super) fn execute(
     match apply_steadily(node, request, sender) {
         Ok(reply) => Ok(Kind::Reply(reply)),
         Err(Failure::Error(error)) => Ok(Kind::Reply(error.to_reply())),
+        Err(Failure::NoGroup(error, group_revision)) => {
+            Ok(Kind::Reply(v1::Reply { group_revision, ..error.to_reply() }))
+        }
         Err(Failure::Refused(Refusal::Moved(moved))) => Ok(Kind::Moved(moved)),
         Err(Failure::Refused(Refusal::NotStarted(reason))) => Ok(not_started(reason)),
         Err(Failure::Refused(Refusal::Later(later))) => Err(NotYet::Later(later)),
@@ -120,9 +131,11 @@ pub(super) fn execute(
 
 /// Why an operation has no result.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// It failed.
     Error(Error),
+    /// There is no such group; the revision as of which that is certain, for the sender to look.
+    NoGroup(Error, u64),
     /// It was not begun.
     Refused(Refusal),
     /// It is not there yet.
@@ -160,9 +173,7 @@ fn apply(
 ) -> std::result::Result<v1::Reply, Failure> {
     GroupName::check(&request.group).map_err(Error::from)?;
     Key::check(&request.key).map_err(Error::from)?;
-    let group = node.groups.get(&request.group).ok_or_else(|| {
-        Error::new(Code::GroupNotFound, format!("there is no group {:?}", request.group))
-    })?;
+    let group = &unknown::find(&sender.moment.groups, request, sender.looked)?.group;
     match request.verb() {
         v1::Verb::Get => get(node, group, request, sender),
         v1::Verb::Set => set(node, group, request, sender),
@@ -223,6 +234,21 @@ fn authority_now(
         return Err(Refusal::NotStarted(Reason::Expired).into());
     }
     authority(node, &node.topology(), request, sender)
+}
+
+/// The same for a write. What a stand-in writes is held for the owner from here on, inside the key's
+/// critical section: when that is heard of, it is either not there yet, and held when it comes, or found and
+/// dropped.
+fn authority_to_write(
+    node: &NodeService,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> std::result::Result<Authority, Failure> {
+    let authority = authority_now(node, request, sender)?;
+    if let Some(owner) = sender.stands_in_for.filter(|_| authority.is_stand_in()) {
+        node.away.hold(owner, &request.group, &request.key);
+    }
+    Ok(authority)
 }
 
 /// By what right this node stores what was loaded for a key; `None`: it may not any more. As a
@@ -384,7 +410,7 @@ fn set(
         token: Some(request.lease_token).filter(|token| *token != 0),
         op: op_id(request)?,
     };
-    let applied = group.set(&write, || authority_now(node, request, sender))?;
+    let applied = group.set(&write, || authority_to_write(node, request, sender))?;
     Ok(v1::Reply {
         version_hi: applied.version.as_of,
         version_lo: applied.version.clock,
@@ -401,7 +427,7 @@ fn delete(
 ) -> std::result::Result<v1::Reply, Failure> {
     let condition = condition(request.condition.as_ref())?;
     let delete = Delete { key: &request.key, condition, op: op_id(request)? };
-    group.delete(&delete, || authority_now(node, request, sender))?;
+    group.delete(&delete, || authority_to_write(node, request, sender))?;
     Ok(v1::Reply::default())
 }
 

@@ -25,13 +25,14 @@ pub(super) async fn purge(
     request: v1::PurgeRequest,
 ) -> Result<v1::PurgeResponse> {
     let scopes = scopes(&request)?;
-    let group = node.groups.get(&request.group).ok_or_else(|| {
+    let groups = node.groups.snapshot();
+    let served = groups.get(&request.group).ok_or_else(|| {
         Error::new(Code::GroupNotFound, format!("there is no group {:?}", request.group))
     })?;
-    let (purged, mut recall) = group.purge(&scopes);
+    let (purged, mut recall) = served.group.purge(&scopes);
     node.metrics.purges.inc();
     node.purged.notify_one();
-    recall.not_before(node.started + LEASE);
+    recall.not_before((node.started + LEASE).max(served.not_before));
     node.takeovers.delay_all(node, &mut recall);
     if !recall.is_over(node.clock.monotonic()) {
         node.wait_for(&recall).await;

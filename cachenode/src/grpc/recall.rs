@@ -22,8 +22,10 @@ impl NodeService {
         else {
             return None;
         };
-        let mut recall = self.groups.get(&request.group)?.recall(&request.key);
-        recall.not_before(self.started + LEASE);
+        let groups = self.groups.now();
+        let served = groups.get(&request.group)?;
+        let mut recall = served.group.recall(&request.key);
+        recall.not_before((self.started + LEASE).max(served.not_before));
         self.takeovers.delay(self, request, &mut recall);
         (!recall.is_over(self.clock.monotonic())).then_some(recall)
     }

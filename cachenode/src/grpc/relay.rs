@@ -86,8 +86,9 @@ fn needs_absence(node: &NodeService, owner: &NodeRecord, request: &v1::Request) 
 }
 
 fn is_strict(node: &NodeService, request: &v1::Request) -> bool {
-    let group = node.groups.get(&request.group);
-    group.is_some_and(|group| operation::partition_of(group) == Partition::Strict)
+    let groups = node.groups.now();
+    let served = groups.get(&request.group);
+    served.is_some_and(|it| operation::partition_of(&it.group) == Partition::Strict)
 }
 
 /// Relays an operation to its owner, again for as long as that lives and does not answer, or stands in
@@ -173,9 +174,11 @@ async fn in_stead(op: &Deferred, owner: &Member<'_>, claim: Option<Claim>) -> Ki
 }
 
 /// Stands in for an owner that has refused: it lives, and must not answer with what it has before it has
-/// heard of a write. What is held here is void at once.
+/// heard of a write. What is held here for it is void, before anything is read of it; and so is what is
+/// written now.
 async fn in_stead_of_a_living(op: &Deferred, owner: &Member<'_>, claim: Option<Claim>) -> Kind {
     let node = &op.node;
+    node.heard_of(owner);
     let moment = Moment::of(node);
     let done = stand_in(node, owner.record(), &op.request, &op.sender(&moment), claim);
     node.heard_of(owner);
@@ -255,9 +258,6 @@ fn stand_in(
         let text = format!("node {} can't be reached, and its group is strict", owner.id);
         let error = Error::new(Code::NodeUnavailable, text).retry_after(COME_AGAIN);
         return Ok((Kind::Reply(error.to_reply()), false));
-    }
-    if let Some(claim) = &claim {
-        claim.hold();
     }
     let alone = Sender { stands_in_for: Some(owner), holder: None, ..*sender };
     // Another change of the ring, or another standstill, at this moment: the requester goes on.

@@ -59,7 +59,7 @@ impl NodeService {
         // A ring that was made anew and is the same: there was another one in between, which
         // nobody here has seen.
         let missed_one = before.digest == now.digest;
-        for group in self.groups.iter() {
+        for group in self.groups.now().iter() {
             let (name, own) = (group.name().clone(), self.id.clone());
             let ring = Arc::clone(topology);
             let is_ours = move |key: &str| {

@@ -17,6 +17,7 @@ use crate::group::{Group, LentKey};
 use super::{
     CacheService, NodeService, loading,
     operation::{Moment, NotYet, Sender, execute},
+    unknown::Looked,
 };
 
 /// How long a call may take when its caller did not say (a shorter `grpc-timeout` cuts it short).
@@ -80,6 +81,7 @@ async fn answer(service: &CacheService, ask: Ask) -> Result<(v1::Reply, String)>
             moment: &moment,
             pending: true,
             met: true,
+            looked: Looked::NotYet,
             stands_in_for: None,
             holder: None,
         };
@@ -118,7 +120,7 @@ pub(super) fn stats(node: &NodeService) -> v1::StatsResponse {
         instance: wire_uuid(node.identity.instance),
         epoch: Some(node.topology().epoch.to_wire()),
         uptime_ms: node.clock.monotonic().saturating_sub(node.started).as_millis() as u64,
-        groups: node.groups.iter().map(|group| group_stats(group)).collect(),
+        groups: node.groups.now().iter().map(|group| group_stats(group)).collect(),
         draining: node.leaving.is_cancelled(),
     }
 }
@@ -140,7 +142,7 @@ pub(super) fn loans(node: &NodeService, request: v1::LoansRequest) -> v1::LoansR
             holders: holders as u32,
         })
     };
-    let mut keys: Vec<_> = node.groups.iter().flat_map(of).collect();
+    let mut keys: Vec<_> = node.groups.now().iter().flat_map(of).collect();
     keys.sort_by_key(|lent| std::cmp::Reverse(lent.holders));
     keys.truncate(limit);
     let outstanding = node.groups.loans().outstanding();

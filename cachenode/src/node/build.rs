@@ -8,10 +8,7 @@ use common::{
     config::{Settings, host_port},
     discovery::{Discovery, NodeId, NodeRecord, NodeState, RegistrationState},
     lifecycle::{Lifecycle, Stop},
-    link::{
-        Identity,
-        frame::{MAX_MESSAGE_BYTES, MAX_VALUE_BYTES},
-    },
+    link::{Identity, frame::MAX_MESSAGE_BYTES},
     route::{self, Persistence, Probed, Router, Shared},
     security::check_listener,
     serve::{self, Limits, Listener, ServeFamilies, Target, grpc::GrpcTimeout},
@@ -29,11 +26,14 @@ use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use uuid::Uuid;
 
-use super::{StartError, hinting, purging, relinquish, steadying, taking_over};
+use super::{
+    StartError, definitions::Local, following, hinting, proposing, purging, relinquish, steadying,
+    taking_over,
+};
 use crate::{
     groups::Groups,
     grpc::{
-        Absences, Away, CacheService, Newer, NodeService, Rings, Steadiness, Takeovers,
+        Absences, Away, CacheService, Newer, NodeService, Rings, Steadiness, Takeovers, Unknown,
         exchange_route,
     },
     http::{self, Registered},
@@ -135,6 +135,7 @@ pub(super) fn service(
         rings: Rings::new(),
         takeovers: Takeovers::default(),
         newer: Newer::default(),
+        unknown: Unknown::default(),
         away: Away::new(metrics.clone()),
         purged: Notify::new(),
         absences: Absences::new(),
@@ -204,6 +205,23 @@ pub(super) fn serve(
     Ok(registered)
 }
 
+/// The groups of the cluster state, and those that this node's configuration adds to them.
+pub(super) fn follow_groups(
+    service: &Arc<NodeService>,
+    local: Local,
+    apply: bool,
+    lifecycle: &Lifecycle,
+    serving: &Stop,
+) {
+    let Local { wanted, configured } = local;
+    let following =
+        following::follow_groups(Arc::clone(service), Arc::new(wanted), serving.soft.clone());
+    lifecycle.spawn_critical("groups", following);
+    let (topologies, stop) = (service.route.topologies.clone(), serving.soft.clone());
+    let proposing = proposing::propose_groups(topologies, configured, apply, stop);
+    lifecycle.spawn_critical("groups of the configuration", proposing);
+}
+
 /// What other nodes do, and what this one does in their stead.
 fn mind_others(service: &Arc<NodeService>, lifecycle: &Lifecycle, serving: &Stop) {
     let router = || Arc::new(Router::new(Arc::clone(&service.route), Handle::current()));
@@ -240,11 +258,8 @@ fn grpc_app(
     router: Arc<Router>,
     health: HealthServer<HealthService>,
 ) -> axum::Router {
-    // The simple calls take no more than the largest group does, and what surrounds a value.
-    let largest = service.groups.iter().map(|group| group.definition().max_value).max();
-    let largest = largest.map_or(0, |bytes| bytes as usize) + (MAX_MESSAGE_BYTES - MAX_VALUE_BYTES);
     let cache = CacheServer::new(CacheService::new(Arc::clone(service), Arc::clone(&router)))
-        .max_decoding_message_size(largest)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let mut routes = Routes::new(cache).add_service(health);
     // Reflection is a convenience: without it the node serves as well.

@@ -1,51 +1,96 @@
-//! Which groups a node serves: those of its settings and those that a program brings along, or the demo
-//! group when there are none.
+//! What a node's own process says of groups: those of its settings and those that a program brings
+//! along, or the demo group when there are none. And how a definition becomes a group.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, future::ready, sync::Arc};
 
 use common::{
     clock::Clock,
-    config::{self, GroupSettings, OriginSettings, Settings},
+    config::{self, GroupDefinition, GroupSettings, OriginSettings, Settings},
     entry::HybridClock,
-    key::GroupName,
+    key::{GroupName, NameError},
 };
 
 use super::StartError;
 use crate::{
     group::{Definition, Partition},
-    groups::Groups,
-    origin::{Asked, OriginDefinition, http::Http, opendal::Opendal, sql},
+    groups::{DEFAULT_GROUP, Groups, Wanted},
+    origin::{Asked, LoadError, OriginDefinition, http::Http, opendal::Opendal, sql},
     store::Eviction,
 };
 
 /// What the demo group's origin holds: the scores of the systems Ringway grew out of.
 const DEMO_SCORES: [(&str, &str); 3] = [("Tom", "630"), ("Jack", "589"), ("Sam", "567")];
 
-/// Builds a node's groups.
+/// What this process itself says of groups.
+pub(super) struct Local {
+    /// Those that are there where the cluster state says nothing of their names.
+    pub(super) wanted: BTreeMap<GroupName, Wanted>,
+    /// Those of its configuration, which are to be cluster state.
+    pub(super) configured: BTreeMap<GroupName, GroupDefinition>,
+}
+
+impl Local {
+    /// What becomes cluster state holds no secret.
+    pub(super) fn check_secrets(&self) -> Result<(), StartError> {
+        for (name, definition) in &self.configured {
+            let checked = definition.check_secrets(name, "the groups of this node");
+            checked.map_err(|error| StartError::Setting(error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Builds a node's groups, as its process defines them.
 pub(super) fn groups(
     settings: &Settings,
     brought: Vec<Definition>,
     clock: &Arc<dyn Clock>,
-) -> Result<Arc<Groups>, StartError> {
-    let configured = settings.groups.iter().map(|(name, group)| definition(name, group));
-    let mut definitions = configured.collect::<Result<Vec<Definition>, StartError>>()?;
-    definitions.extend(brought);
-    if definitions.is_empty() {
+) -> Result<(Arc<Groups>, Local), StartError> {
+    let mut wanted = BTreeMap::new();
+    let mut configured = settings.groups.clone();
+    for (name, group) in &settings.groups {
+        let definition = definition(name, group)
+            .map_err(|why| StartError::Setting(format!("groups.{name}.{why}")))?;
+        wanted.insert(name.clone(), Wanted::from(definition));
+    }
+    for definition in brought {
+        let name = definition.name.clone();
+        configured.remove(&name);
+        wanted.insert(name, Wanted { is_own: true, ..Wanted::from(definition) });
+    }
+    if wanted.is_empty() {
         let demo = demo(settings);
         tracing::info!(
             group = %demo.name,
             "no group is configured: serving the demo group (Tom, Jack, Sam)"
         );
-        definitions.push(demo);
+        wanted.insert(demo.name.clone(), Wanted::from(demo));
     }
+    let setting = |error: NameError| StartError::Setting(error.to_string());
+    let default = GroupName::new(DEFAULT_GROUP).map_err(setting)?;
+    let usual = || Wanted::from(Definition::new(default.clone()));
+    wanted.entry(default.clone()).or_insert_with(usual);
     let hybrid = HybridClock::new(Arc::clone(clock));
-    let groups = Groups::new(definitions, clock, &hybrid);
-    Ok(Arc::new(groups.map_err(|error| StartError::Setting(error.to_string()))?))
+    let groups = Groups::new([], clock, &hybrid).map_err(setting)?;
+    groups.take_on(wanted.values().cloned());
+    Ok((Arc::new(groups), Local { wanted, configured }))
 }
 
-fn definition(name: &GroupName, settings: &GroupSettings) -> Result<Definition, StartError> {
-    let origin = origin(settings);
-    let origin = origin.map_err(|why| StartError::Setting(format!("groups.{name}.{why}")))?;
+/// What a definition of the cluster state means on this node. An origin that can't be had here fails
+/// every load, and says why.
+pub(super) fn defined(name: &GroupName, settings: &GroupSettings) -> Definition {
+    definition(name, settings).unwrap_or_else(|why| {
+        tracing::error!(group = %name, why, "the group's origin can't be used on this node");
+        let fails = move |_| ready(Err(LoadError::failed(&why)));
+        let without = GroupSettings { origin: None, ..settings.clone() };
+        let origin = OriginDefinition::Asked(Asked::new(fails));
+        let rest = definition(name, &without);
+        Definition { origin, ..rest.unwrap_or_else(|_| Definition::new(name.clone())) }
+    })
+}
+
+fn definition(name: &GroupName, settings: &GroupSettings) -> Result<Definition, String> {
+    let origin = origin(settings)?;
     Ok(Definition {
         name: name.clone(),
         capacity: settings.capacity,

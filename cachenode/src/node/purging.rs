@@ -26,7 +26,7 @@ pub(super) async fn carry_out(node: Arc<NodeService>, stop: CancellationToken) {
 }
 
 fn walk(node: &NodeService) {
-    for group in node.groups.iter() {
+    for group in node.groups.snapshot().iter() {
         let removed = group.carry_out_purges();
         node.metrics.entries_purged.inc_by(removed as u64);
         if removed > 0 {

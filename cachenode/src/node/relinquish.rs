@@ -44,7 +44,7 @@ pub(super) async fn give_up(node: Arc<NodeService>, stop: CancellationToken) {
 }
 
 fn walk(node: &NodeService) {
-    for group in node.groups.iter() {
+    for group in node.groups.snapshot().iter() {
         let removed = group.give_up();
         if removed > 0 {
             tracing::info!(

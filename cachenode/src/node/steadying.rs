@@ -60,7 +60,7 @@ async fn make_steady(node: &Arc<NodeService>, router: &Arc<Router>, standstill: 
     let was_passed_over = standstill.length >= PASSED_OVER;
     if was_passed_over {
         // Owners this node stood in for may have come back, and gone again.
-        node.groups.iter().for_each(|group| group.drop_stand_ins());
+        node.groups.now().iter().for_each(|group| group.drop_stand_ins());
     }
     let mut complete = true;
     loop {

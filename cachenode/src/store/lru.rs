@@ -145,6 +145,17 @@ impl Store for LruStore {
         picked
     }
 
+    fn by_use(&self) -> Vec<u64> {
+        let shards: Vec<Vec<u64>> =
+            self.shards.iter().map(|shard| lock(shard).oldest_first().collect()).collect();
+        let longest = shards.iter().map(Vec::len).max().unwrap_or_default();
+        // The shards are alike: what is as old in one as in another is as old.
+        (0..longest)
+            .flat_map(|rank| shards.iter().filter_map(move |it| it.get(rank)))
+            .copied()
+            .collect()
+    }
+
     fn entries(&self) -> u64 {
         self.shards.iter().map(|shard| lock(shard).len() as u64).sum()
     }

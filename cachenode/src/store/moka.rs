@@ -109,6 +109,11 @@ impl Store for MokaStore {
         picked.map(|(slot, _)| *slot).take(limit).collect()
     }
 
+    /// moka tells no order.
+    fn by_use(&self) -> Vec<u64> {
+        self.pick(&mut |_| true, usize::MAX)
+    }
+
     fn run_pending(&self) {
         self.unsettled.store(0, Ordering::Relaxed);
         let made = self.made.load(Ordering::Acquire);

@@ -102,6 +102,7 @@ fn node(values: &Values) -> NodeSettings {
         group_name: GroupName::new(group_name).expect("the rule of the key has checked the name"),
         cache_size: values.size("node.cache_size").expect(TABLE),
         ttl: values.span("node.ttl").expect(TABLE),
+        apply_groups: values.switch("node.apply_groups").expect(TABLE),
     }
 }
 

@@ -208,6 +208,10 @@ pub struct NodeFlags {
     #[arg(long, value_name = "NAME")]
     pub group_name: Option<String>,
 
+    /// Replace the cluster's definitions of this file's groups by those of the file
+    #[arg(long)]
+    pub apply_groups: bool,
+
     /// Capacity of the demo group [default: 64MiB]
     #[arg(long, value_name = "SIZE")]
     pub cache_size: Option<String>,
@@ -238,6 +242,7 @@ impl Flags for NodeFlags {
             flag("weight", &self.weight),
             flag("lease-ttl", &self.lease_ttl),
             flag("group-name", &self.group_name),
+            flag("apply-groups", &self.apply_groups.then(|| "true".to_owned())),
             flag("cache-size", &self.cache_size),
             flag("ttl", &self.ttl),
         ]);

@@ -1,10 +1,12 @@
 //! The sections `[groups.NAME]`: what a group is made of when this configuration defines it.
 //!
-//! Groups defined at run time are not configuration and do not come through here.
+//! Those of groups that are defined at run time come through here too, from JSON
+//! ([`GroupDefinition::read`]).
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    definition::GroupDefinition,
     kind::{Parsed, size_text, step},
     layers::Layers,
     origins::{self, OriginSettings},
@@ -87,12 +89,13 @@ pub(super) fn build(
     values: &mut Values,
     layers: &Layers,
     problems: &mut Vec<Problem>,
-) -> BTreeMap<GroupName, GroupSettings> {
+) -> BTreeMap<GroupName, GroupDefinition> {
     let mut groups = BTreeMap::new();
     for name in values.groups.clone() {
         clip_max_value(values, &name, problems);
         if let Some(group) = build_one(values, layers, &name, problems) {
-            groups.insert(name, group);
+            let definition = GroupDefinition::of(group, values, layers, name.as_str());
+            groups.insert(name, definition);
         }
     }
     groups

@@ -188,6 +188,9 @@ pub(super) static KEYS: &[Key] = &[
         "The most connections at a time; further ones are closed at once."),
     set("node.drain_timeout", Kind::Duration(Duration::ZERO..=MAX_TIMEOUT), "10s",
         "How long a stopping node may take to finish what it has begun."),
+    set("node.apply_groups", Kind::Switch, "false",
+        "Groups of this node's file replace the cluster's definitions of them at its start; \
+         otherwise the cluster's win.").flag("apply-groups", Takes::Node),
     set("node.group_name", text("name", rules::group), "scores",
         "The demo group that a node without `[groups]` serves.").flag("group-name", Takes::Node),
     set("node.cache_size", Kind::Size(SIZES), "64MiB",

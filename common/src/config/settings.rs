@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use super::groups::GroupSettings;
+use super::definition::GroupDefinition;
 use crate::{
     discovery::EtcdAccess,
     key::GroupName,
@@ -25,7 +25,7 @@ pub struct Settings {
     /// `[node]`
     pub node: NodeSettings,
     /// `[groups.NAME]`
-    pub groups: BTreeMap<GroupName, GroupSettings>,
+    pub groups: BTreeMap<GroupName, GroupDefinition>,
     /// `[security]`
     pub security: SecuritySettings,
     /// `[telemetry]`
@@ -128,6 +128,8 @@ pub struct NodeSettings {
     pub cache_size: u64,
     /// Lifetime of the demo group's entries; zero is forever.
     pub ttl: Duration,
+    /// Whether this file's groups replace the cluster's definitions of them.
+    pub apply_groups: bool,
 }
 
 impl GatewaySettings {

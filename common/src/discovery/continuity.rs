@@ -76,7 +76,8 @@ mod tests {
         let members: BTreeMap<_, _> = members.map(|it| (it.id.clone(), it)).collect();
         let carried: BTreeSet<_> = carried.iter().map(|(id, _)| id.parse().unwrap()).collect();
         let (generation, ring) = (Uuid::from_u128(generation), RingSettings::default());
-        Some(Arc::new(View { generation, as_of: 1, ring, members, carried }))
+        let members = members.into_values();
+        Some(Arc::new(View { carried, ..View::new(generation, 1, ring, members) }))
     }
 
     async fn told(raw: &[Option<Arc<View>>]) -> bool {

@@ -9,6 +9,7 @@
 mod carry;
 mod connection;
 mod fault;
+mod group;
 mod list;
 mod operation;
 mod publisher;
@@ -33,7 +34,8 @@ use self::{
 use crate::{
     clock::Clock,
     discovery::{
-        Discovery, DiscoveryStatus, EtcdAccess, NodeRecord, Prober, Registration, View, WantedRing,
+        Discovery, DiscoveryStatus, EtcdAccess, GroupRecord, NodeRecord, Prober, Registration,
+        View, WantedRing,
         layout::{Layout, MAX_VIRTUAL_NODES},
         registrar::{self, Terms},
         settle::Settling,
@@ -41,6 +43,7 @@ use crate::{
         standing::Standing,
     },
     error::{Code, Error, Result},
+    key::GroupName,
 };
 
 /// Most callers that may wait for the state to be read again; more of them wait for their turn.
@@ -195,6 +198,21 @@ impl Discovery for EtcdDiscovery {
             let (done, answer) = oneshot::channel();
             self.catch_ups.send(CatchUp { as_of, done }).await.map_err(|_| ended())?;
             answer.await.map_err(|_| ended())?
+        })
+    }
+
+    fn write_group(
+        &self,
+        name: &GroupName,
+        record: &GroupRecord,
+        seen: u64,
+    ) -> BoxFuture<'_, Result<Option<u64>>> {
+        let (endpoints, key) = (self.endpoints.clone().shuffled(), self.layout.group(name));
+        let json = record.to_json();
+        Box::pin(async move {
+            let json = json.map_err(|why| Error::new(Code::InvalidRequest, why))?;
+            let written = group::write(endpoints, key, seen, json).await;
+            written.map_err(|fault| Error::new(Code::NodeUnavailable, fault.in_words()))
         })
     }
 

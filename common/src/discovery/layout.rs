@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::discovery::{NodeId, RingSettings};
+use crate::{
+    discovery::{NodeId, RingSettings},
+    key::GroupName,
+};
 
 /// The layout of the ring settings' JSON, its field `v`.
 const SETTINGS_VERSION: u32 = 1;
@@ -27,6 +30,8 @@ pub(crate) enum Place<'a> {
     Carried,
     Ring,
     Generation,
+    /// A group's record.
+    Group(&'a str),
     /// Reserved, or of a later version.
     Other,
 }
@@ -64,6 +69,10 @@ impl Layout {
         format!("{}ring", self.prefix)
     }
 
+    pub(crate) fn group(&self, name: &GroupName) -> String {
+        format!("{}groups/{name}", self.prefix)
+    }
+
     pub(crate) fn generation(&self) -> String {
         format!("{}generation", self.prefix)
     }
@@ -76,6 +85,7 @@ impl Layout {
             Some(rest) => match rest.split_once('/') {
                 Some(("nodes", id)) => Place::Node(id),
                 Some(("flaps", id)) => Place::Flaps(id),
+                Some(("groups", name)) => Place::Group(name),
                 _ => Place::Other,
             },
             None => Place::Other,
@@ -127,7 +137,9 @@ mod tests {
         assert_eq!(layout.place(&layout.carried()), Place::Carried);
         assert_eq!(layout.place(&layout.ring()), Place::Ring);
         assert_eq!(layout.place(&layout.generation()), Place::Generation);
-        for other in ["/ringway/groups/a", "/ringway/durable/n", "/other/ring", "/ringway/nodes"] {
+        let name = GroupName::new("users").unwrap();
+        assert_eq!(layout.place(&layout.group(&name)), Place::Group("users"));
+        for other in ["/ringway/durable/n", "/other/ring", "/ringway/nodes"] {
             assert_eq!(layout.place(other), Place::Other, "{other}");
         }
     }

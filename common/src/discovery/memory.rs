@@ -14,11 +14,13 @@ use self::state::Shared;
 use crate::{
     clock::Clock,
     discovery::{
-        Discovery, DiscoveryStatus, NodeId, NodeRecord, Prober, Registration, View, WantedRing,
+        Discovery, DiscoveryStatus, GroupRecord, NodeId, NodeRecord, Prober, Registration, View,
+        WantedRing,
         registrar::{self, Found, Seat, Setback, Terms, Try, Writing},
         standing::Standing,
     },
     error::{Code, Error, Result},
+    key::GroupName,
 };
 
 /// How long a lease lasts unless told otherwise.
@@ -66,6 +68,11 @@ impl MemoryRegistry {
     pub fn put_raw(&self, id: &NodeId, value: &[u8]) {
         self.shared.put_raw(id, value);
     }
+
+    /// Writes anything at all as a group's record. For tests.
+    pub fn put_raw_group(&self, name: &str, value: &[u8]) {
+        self.shared.put_raw_group(name, value);
+    }
 }
 
 /// One process's handle on a [`MemoryRegistry`].
@@ -94,6 +101,17 @@ impl Discovery for MemoryDiscovery {
                 Error::new(Code::NodeUnavailable, message)
             })
         })
+    }
+
+    fn write_group(
+        &self,
+        name: &GroupName,
+        record: &GroupRecord,
+        seen: u64,
+    ) -> BoxFuture<'_, Result<Option<u64>>> {
+        let json = record.to_json().map_err(|why| Error::new(Code::InvalidRequest, why));
+        let written = json.map(|json| self.shared.put_group(name, &json, seen));
+        Box::pin(async move { written })
     }
 
     fn register(&self, record: NodeRecord) -> Registration {

@@ -10,12 +10,16 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::discovery::{
-    NodeId, NodeRecord, RingSettings, View,
-    carried::read_carried,
-    flaps::History,
-    layout::{Layout, Place, read_settings},
-    settle::Raw,
+use crate::{
+    discovery::{
+        NodeId, NodeRecord, RingSettings, View,
+        carried::read_carried,
+        flaps::History,
+        groups::{GroupRecord, GroupRecords, MAX_GROUP_RECORDS},
+        layout::{Layout, Place, read_settings},
+        settle::Raw,
+    },
+    key::GroupName,
 };
 
 /// Most skipped records that are told apart; more of them are counted each time they are read.
@@ -62,16 +66,23 @@ struct Contents {
     carried_revision: u64,
     /// Who wrote down that he left.
     left: BTreeSet<NodeId>,
+    groups: Arc<GroupRecords>,
 }
 
-const NOTHING: Contents = Contents {
-    generation: Single::Absent,
-    ring: Single::Absent,
-    live: BTreeMap::new(),
-    carried: None,
-    carried_revision: 0,
-    left: BTreeSet::new(),
-};
+impl Contents {
+    /// What is known before anything was heard.
+    fn nothing() -> Self {
+        Self {
+            generation: Single::Absent,
+            ring: Single::Absent,
+            live: BTreeMap::new(),
+            carried: None,
+            carried_revision: 0,
+            left: BTreeSet::new(),
+            groups: Arc::default(),
+        }
+    }
+}
 
 /// The cluster state, as last heard.
 pub(crate) struct Mirror {
@@ -85,7 +96,8 @@ pub(crate) struct Mirror {
 
 impl Mirror {
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout, as_of: 0, contents: NOTHING, skipped_known: BTreeMap::new(), skipped: 0 }
+        let contents = Contents::nothing();
+        Self { layout, as_of: 0, contents, skipped_known: BTreeMap::new(), skipped: 0 }
     }
 
     /// The revision up to which history has been seen.
@@ -123,7 +135,7 @@ impl Mirror {
         revision: u64,
         entries: impl IntoIterator<Item = Entry<'a>>,
     ) -> bool {
-        let before = std::mem::replace(&mut self.contents, NOTHING);
+        let before = std::mem::replace(&mut self.contents, Contents::nothing());
         let mut skipped_before = std::mem::take(&mut self.skipped_known);
         for entry in entries {
             if let Some((key, known)) =
@@ -131,14 +143,24 @@ impl Mirror {
             {
                 self.skipped_known.insert(key, known);
             }
-            self.put(&entry);
+            self.put_after(&entry, &before.groups);
         }
         self.as_of = revision;
+        if self.contents.groups == before.groups {
+            // Shared, so that whoever compares views need not look at each of them.
+            self.contents.groups = Arc::clone(&before.groups);
+        }
         self.contents != before
     }
 
     /// Takes one key's new value.
     pub(crate) fn put(&mut self, entry: &Entry<'_>) {
+        let before = Arc::clone(&self.contents.groups);
+        self.put_after(entry, &before);
+    }
+
+    /// The same, where groups were known `before`.
+    fn put_after(&mut self, entry: &Entry<'_>, before: &GroupRecords) {
         let Ok(key) = std::str::from_utf8(entry.key) else {
             return self.skip(&String::from_utf8_lossy(entry.key), entry, "its key is not UTF-8");
         };
@@ -171,6 +193,7 @@ impl Mirror {
                 }
             }
             Place::Carried => self.put_carried(key, entry),
+            Place::Group(name) => self.put_group(key, name, entry, before),
             Place::Other => {}
         }
     }
@@ -190,7 +213,40 @@ impl Mirror {
                 (self.contents.carried, self.contents.carried_revision) = (None, 0);
                 self.skipped_known.remove(key);
             }
+            Place::Group(name) => {
+                if self.contents.groups.contains_key(name) {
+                    Arc::make_mut(&mut self.contents.groups).remove(name);
+                }
+                self.skipped_known.remove(key);
+            }
             Place::Other => {}
+        }
+    }
+
+    /// A record that can't be read changes nothing: the group stays as it was, so that nobody loses
+    /// its entries by somebody's mistake.
+    fn put_group(&mut self, key: &str, name: &str, entry: &Entry<'_>, before: &GroupRecords) {
+        let is_full = self.contents.groups.len() >= MAX_GROUP_RECORDS;
+        let read = GroupName::new(name).map_err(|error| error.to_string()).and_then(|name| {
+            if is_full && !self.contents.groups.contains_key(&name) {
+                return Err(format!("there are {MAX_GROUP_RECORDS} records of groups already"));
+            }
+            let known = before.get(&name).filter(|it| it.revision == entry.mod_revision).cloned();
+            let read = || GroupRecord::parse(&name, entry.mod_revision, entry.value).map(Arc::new);
+            known.map_or_else(read, Ok).map(|record| (name, record))
+        });
+        match read {
+            Ok((name, record)) => {
+                self.skipped_known.remove(key);
+                Arc::make_mut(&mut self.contents.groups).insert(name, record);
+            }
+            Err(why) => {
+                if let Some((name, record)) = before.get_key_value(name) {
+                    let groups = Arc::make_mut(&mut self.contents.groups);
+                    groups.insert(name.clone(), Arc::clone(record));
+                }
+                self.skip(key, entry, &why);
+            }
         }
     }
 
@@ -222,7 +278,7 @@ impl Mirror {
 
     /// The state, or in plain words why it is none.
     pub(crate) fn raw(&self) -> Result<Raw, String> {
-        let Contents { generation, ring, live, carried, left, .. } = &self.contents;
+        let Contents { generation, ring, live, carried, left, groups, .. } = &self.contents;
         let mut members = live.clone();
         let only_carried = carried.iter().flatten().filter(|(id, _)| !live.contains_key(*id));
         members.extend(only_carried.map(|(id, record)| (id.clone(), record.clone())));
@@ -233,6 +289,7 @@ impl Mirror {
             ring: ring.known(&self.layout.ring())?,
             members,
             carried: carried_ids,
+            groups: Arc::clone(groups),
         };
         Ok(Raw { view: Arc::new(view), left: left.clone(), is_carrying: carried.is_some() })
     }
@@ -371,8 +428,45 @@ mod tests {
     fn a_list_says_whether_it_brought_news() {
         let mut mirror = mirror();
         assert!(mirror.replace(5, [entry("/s/nodes/a", NODE, 4)]));
-        assert!(!mirror.replace(8, [entry("/s/nodes/a", NODE, 4), entry("/s/groups/g", b"", 7)]));
+        assert!(!mirror.replace(8, [entry("/s/nodes/a", NODE, 4), entry("/s/later/g", b"", 7)]));
         assert_eq!(mirror.as_of(), 8);
         assert!(mirror.replace(9, []));
+    }
+
+    #[test]
+    fn a_groups_record_that_can_not_be_read_changes_nothing() {
+        let record = GroupRecord::new(crate::config::GroupDefinition::default());
+        let json = record.to_json().unwrap();
+        let mut mirror = mirror();
+        mirror.put(&entry("/s/groups/users", &json, 4));
+        let stored = mirror.contents.groups["users"].clone();
+        assert_eq!((stored.id, stored.revision), (record.id, 4));
+        for bad in [b"{}".as_slice(), b"\xff", &vec![b' '; 1 << 20]] {
+            let at = mirror.skipped() + 5;
+            mirror.put(&entry("/s/groups/users", bad, at));
+            let list = [
+                entry("/s/groups/users", bad, at),
+                entry("/s/groups/other", bad, at),
+                entry("/s/groups/a b", &json, 1),
+            ];
+            mirror.replace(9, list);
+            assert_eq!(mirror.contents.groups["users"], stored);
+            assert_eq!(mirror.contents.groups.len(), 1);
+        }
+        assert_eq!(mirror.skipped(), 7);
+        mirror.delete(b"/s/groups/users");
+        assert!(mirror.contents.groups.is_empty());
+    }
+
+    #[test]
+    fn there_is_a_bound_on_groups() {
+        let json = GroupRecord::new(crate::config::GroupDefinition::default()).to_json().unwrap();
+        let mut mirror = mirror();
+        for n in 0..=MAX_GROUP_RECORDS {
+            mirror.put(&entry(&format!("/s/groups/g{n}"), &json, 1));
+        }
+        mirror.put(&entry("/s/groups/g0", &json, 2));
+        assert_eq!((mirror.contents.groups.len(), mirror.skipped()), (MAX_GROUP_RECORDS, 1));
+        assert_eq!(mirror.contents.groups["g0"].revision, 2);
     }
 }

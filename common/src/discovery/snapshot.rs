@@ -20,7 +20,10 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
-    discovery::{NodeId, NodeRecord, RingSettings, View, layout::MAX_VIRTUAL_NODES},
+    discovery::{
+        NodeId, NodeRecord, RingSettings, View, groups::GroupRecord, layout::MAX_VIRTUAL_NODES,
+    },
+    key::GroupName,
 };
 
 /// The layout of the file, its field `v`.
@@ -57,6 +60,16 @@ struct Written {
     seed: String,
     members: Vec<NodeRecord>,
     carried: BTreeSet<NodeId>,
+    #[serde(default)]
+    groups: Vec<WrittenGroup>,
+}
+
+/// A group's record, and where it stood.
+#[derive(Serialize, Deserialize)]
+struct WrittenGroup {
+    name: String,
+    revision: u64,
+    record: serde_json::Value,
 }
 
 /// What every version of the file says.
@@ -141,7 +154,7 @@ impl SnapshotFile {
     }
 
     fn write(&self, view: &View) -> io::Result<()> {
-        let View { generation, as_of, ring, members, carried } = view.clone();
+        let View { generation, as_of, ring, members, carried, groups } = view.clone();
         let written = Written {
             v: SNAPSHOT_VERSION,
             service: self.service.clone(),
@@ -152,6 +165,7 @@ impl SnapshotFile {
             seed: ring.seed,
             members: members.into_values().collect(),
             carried,
+            groups: groups.iter().filter_map(write_group).collect(),
         };
         let json = serde_json::to_vec(&written).map_err(io::Error::other)?;
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
@@ -175,10 +189,24 @@ fn write_aside(path: &Path, json: &[u8]) -> io::Result<()> {
 /// Whether nothing but the revision differs.
 fn is_saved(saved: Option<&View>, view: &View) -> bool {
     saved.is_some_and(|saved| {
-        let View { generation, as_of: _, ring, members, carried } = saved;
-        (generation, ring, members, carried)
-            == (&view.generation, &view.ring, &view.members, &view.carried)
+        let View { generation, as_of: _, ring, members, carried, groups } = saved;
+        (generation, ring, members, carried, groups)
+            == (&view.generation, &view.ring, &view.members, &view.carried, &view.groups)
     })
+}
+
+fn write_group((name, record): (&GroupName, &Arc<GroupRecord>)) -> Option<WrittenGroup> {
+    let json = record.to_json().ok()?;
+    let (name, revision) = (name.to_string(), record.revision);
+    Some(WrittenGroup { name, revision, record: serde_json::from_slice(&json).ok()? })
+}
+
+/// One that can't be read is left out: the backend knows it better, once it is reached.
+fn read_group(written: WrittenGroup) -> Option<(GroupName, Arc<GroupRecord>)> {
+    let WrittenGroup { name, revision, record } = written;
+    let name = GroupName::new(name).ok()?;
+    let record = GroupRecord::parse(&name, revision, record.to_string().as_bytes()).ok()?;
+    Some((name, Arc::new(record)))
 }
 
 fn parse(json: &[u8], service: &str) -> Result<Snapshot, String> {
@@ -201,7 +229,8 @@ fn parse(json: &[u8], service: &str) -> Result<Snapshot, String> {
     let mut carried = written.carried;
     carried.retain(|id| members.contains_key(id));
     let ring = RingSettings { virtual_nodes, seed };
-    let view = Arc::new(View { generation, as_of, ring, members, carried });
+    let groups = Arc::new(written.groups.into_iter().filter_map(read_group).collect());
+    let view = Arc::new(View { generation, as_of, ring, members, carried, groups });
     Ok(Snapshot { view, saved_unix_ms })
 }
 
@@ -218,12 +247,15 @@ mod tests {
     fn view(as_of: u64) -> View {
         let record = NodeRecord::parse(NODE.as_bytes()).unwrap();
         let ring = RingSettings { virtual_nodes: 7, seed: "hush".into() };
+        let definition = Some(crate::config::GroupDefinition::default());
+        let group = GroupRecord { id: Uuid::from_u128(4), revision: 5, definition };
         View {
             generation: Uuid::from_u128(3),
             as_of,
             ring,
             carried: BTreeSet::from([record.id.clone()]),
             members: BTreeMap::from([(record.id.clone(), record)]),
+            groups: Arc::new(BTreeMap::from([("users".parse().unwrap(), Arc::new(group))])),
         }
     }
 

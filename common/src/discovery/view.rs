@@ -6,11 +6,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 use uuid::Uuid;
 
-use super::record::{NodeId, NodeRecord};
+use super::{
+    groups::GroupRecords,
+    record::{NodeId, NodeRecord},
+};
 
 /// Virtual nodes of a member of normal weight, where the cluster says nothing else.
 pub const DEFAULT_VIRTUAL_NODES: u32 = 100;
@@ -53,6 +57,8 @@ pub struct View {
     /// Those of the members that are not registered (any more): after a disaster they are kept
     /// for a while, so that their keys stay where they are until they have registered again.
     pub carried: BTreeSet<NodeId>,
+    /// The groups that were defined for all, and those that were deleted.
+    pub groups: Arc<GroupRecords>,
 }
 
 impl View {
@@ -64,7 +70,8 @@ impl View {
         members: impl IntoIterator<Item = NodeRecord>,
     ) -> Self {
         let members = members.into_iter().map(|record| (record.id.clone(), record)).collect();
-        Self { generation, as_of, ring, members, carried: BTreeSet::new() }
+        let (carried, groups) = (BTreeSet::new(), Arc::default());
+        Self { generation, as_of, ring, members, carried, groups }
     }
 
     /// The record of a member that is registered.

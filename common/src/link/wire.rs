@@ -36,12 +36,15 @@ mod field {
         pub(crate) const TRY_MS: u32 = 4;
         pub(crate) const BUDGET_MS: u32 = 5;
         pub(crate) const STAND_IN: u32 = 6;
+        pub(crate) const GROUP_REVISION: u32 = 8;
         pub(crate) const OP_LINK: u32 = 9;
         pub(crate) const OP_SEQ: u32 = 10;
         pub(crate) const VALUE: u32 = 12;
         pub(crate) const CONTENT_TYPE: u32 = 13;
         pub(crate) const TTL_MS: u32 = 14;
         pub(crate) const LOAN_MS: u32 = 15;
+        pub(crate) const GROUP_ID_HI: u32 = 19;
+        pub(crate) const GROUP_ID_LO: u32 = 20;
     }
     pub(super) mod reply {
         pub(crate) const CODE: u32 = 1;
@@ -59,6 +62,7 @@ mod field {
         pub(crate) const COLLAPSED: u32 = 13;
         pub(crate) const NOT_STORED: u32 = 14;
         pub(crate) const STALE_MS: u32 = 15;
+        pub(crate) const GROUP_REVISION: u32 = 18;
     }
 }
 

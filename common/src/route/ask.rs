@@ -17,6 +17,7 @@ use crate::{
     key::{GroupName, Key},
     link::frame::{is_conditional, wire_uuid},
     tags::Tags,
+    topology::Topology,
 };
 
 /// One operation on one key. Shared from the start, with whoever sends it, keeps it or sends it
@@ -100,6 +101,15 @@ impl Ask {
     pub(super) fn into_request(self) -> Arc<v1::Request> {
         self.0
     }
+}
+
+/// Says which group is meant, as far as it is known here.
+pub(super) fn introduce(request: &mut Arc<v1::Request>, topology: &Topology) {
+    let Some(group) = topology.group(&request.group) else { return };
+    let (hi, lo) = group.id.as_u64_pair();
+    let request = Arc::make_mut(request);
+    (request.group_id_hi, request.group_id_lo) = (hi, lo);
+    request.group_revision = group.revision;
 }
 
 /// A time to live on the wire. One below the wire's resolution must not become "the group's own",

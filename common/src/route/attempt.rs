@@ -24,6 +24,8 @@ pub(super) enum Next {
     Return(Result<v1::Reply>),
     /// The ring has moved on: look it up again.
     Reroute(v1::Moved),
+    /// The group is another one as of that revision; the error is for when that is no help.
+    Redefined(u64, Error),
     /// Try the next node; the error is for when there is none.
     Elsewhere(Error),
 }
@@ -123,6 +125,9 @@ impl Router {
         }
         let lane = if bulk { Lane::Bulk } else { Lane::Small };
         judge_health(&self.shared, wired, node, &answer, lane, started);
+        if let Some((revision, error)) = redefined(&errand.asked.request, &answer) {
+            return Next::Redefined(revision, error);
+        }
         match self.judge(wired, node, answer) {
             Judged::Done(next) => next,
             Judged::Unknown { error, .. } if is_read => Next::Elsewhere(error),
@@ -211,6 +216,15 @@ impl Router {
             }
         }
     }
+}
+
+/// Whether an answer says that the request's group is not the one that the sender takes it for, as of
+/// a revision that the sender did not know.
+pub(super) fn redefined(request: &v1::Request, answer: &Answer) -> Option<(u64, Error)> {
+    let Answer::Reply(reply) = answer else { return None };
+    let is_news = reply.group_revision > request.group_revision;
+    let error = is_news.then(|| Error::from_reply(reply)).flatten()?;
+    Some((reply.group_revision, error))
 }
 
 /// What an answer to a call that began at `started` says about the node's health.

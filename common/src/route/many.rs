@@ -24,8 +24,8 @@ use tokio::time::Instant;
 
 use super::{
     Ask, Router,
-    attempt::{Asked, Errand, Manner, Tried},
-    no_nodes,
+    attempt::{Asked, Errand, Manner, Tried, redefined},
+    introduce, no_nodes,
     wired::Wired,
 };
 use crate::{
@@ -132,7 +132,8 @@ impl Many {
     /// an await in between leaves together.
     pub fn begin(&mut self, ask: Ask, started: Instant) -> usize {
         let number = self.underway.len();
-        let request = match self.router.named(ask) {
+        let wired = self.router.wired();
+        let request = match self.router.named(ask, &wired.topology) {
             Ok(request) => request,
             Err((request, error)) => return self.refuse(request, error),
         };
@@ -140,7 +141,6 @@ impl Many {
         if started >= self.deadline {
             return self.refuse(request, too_late());
         }
-        let wired = self.router.wired();
         let position = wired.topology.ring.position(&request.group, &request.key);
         let first = wired.candidates(position).and_then(|(owner, mut candidates)| {
             let node = candidates.next()?;
@@ -236,6 +236,10 @@ impl Underway {
             Answer::Reply(reply) if reply.use_bulk => {
                 let answer = Answer::Reply(reply);
                 Heard::Large(Large(Box::new(Unfinished { underway: self, answer })))
+            }
+            // Seldom enough to begin once more, as a single call would.
+            answer if redefined(&self.asked.request, &answer).is_some() => {
+                Heard::Unfinished(Box::new(Unfinished { underway: self, answer }))
             }
             Answer::Reply(reply) => {
                 self.wired.wires[self.node].health.succeeded();

@@ -115,6 +115,10 @@ impl Topologies {
         read.ok().filter(|_| is_answered).unwrap_or_else(|| Err(unreadable()))
     }
 
+    pub(super) fn discovery(&self) -> &dyn Discovery {
+        &*self.shared.discovery
+    }
+
     fn failed(&self) -> MutexGuard<'_, Option<Instant>> {
         self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -64,6 +64,9 @@ pub(crate) trait Backend: Sized {
     /// Writes anything as a node's record.
     async fn put_raw(&self, id: &str, value: &[u8]);
 
+    /// Writes anything as a group's record.
+    async fn put_raw_group(&self, name: &str, value: &[u8]);
+
     fn any_handle(&self) -> Arc<dyn Discovery> {
         self.handle(&WantedRing::default())
     }

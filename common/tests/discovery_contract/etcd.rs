@@ -125,4 +125,9 @@ impl Backend for Etcd {
     async fn put_raw(&self, id: &str, value: &[u8]) {
         put_leased(&mut self.server.client().await, id, value).await;
     }
+
+    async fn put_raw_group(&self, name: &str, value: &[u8]) {
+        let key = format!("/{SERVICE}/groups/{name}");
+        self.server.client().await.put(key, value, None).await.unwrap();
+    }
 }

@@ -35,4 +35,6 @@ impl Backend for Fixed {
     async fn end_lease(&self, _: &NodeId) {}
     async fn delete_record(&self, _: &NodeId) {}
     async fn put_raw(&self, _: &str, _: &[u8]) {}
+
+    async fn put_raw_group(&self, _: &str, _: &[u8]) {}
 }

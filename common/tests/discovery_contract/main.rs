@@ -49,6 +49,9 @@ macro_rules! contract {
             who_leaves_is_gone_at_once
             contradicting_ring_settings_are_reported
             catching_up_gets_at_least_as_far_as_asked
+            a_group_is_seen_by_others_and_stays_itself
+            two_writers_of_a_group_are_told_apart
+            a_groups_record_that_can_not_be_read_changes_nothing
         );)*
     };
 }

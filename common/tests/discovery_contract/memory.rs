@@ -39,4 +39,8 @@ impl Backend for Memory {
     async fn put_raw(&self, id: &str, value: &[u8]) {
         self.registry.put_raw(&NodeId::new(id).unwrap(), value);
     }
+
+    async fn put_raw_group(&self, name: &str, value: &[u8]) {
+        self.registry.put_raw_group(name, value);
+    }
 }

@@ -2,8 +2,10 @@
 //! contract promises about the members is asserted all the same.
 
 use common::{
-    discovery::{NodeState, RegistrationState, View, WantedRing},
+    config::{GroupDefinition, Keys},
+    discovery::{Discovery, GroupRecord, NodeState, RegistrationState, View, WantedRing},
     error::Code,
+    key::GroupName,
 };
 
 use crate::backend::*;
@@ -273,4 +275,88 @@ pub(crate) async fn catching_up_gets_at_least_as_far_as_asked<T: Backend>() {
     }
     let refused = there.catch_up(1 << 40).await.unwrap_err();
     assert_eq!(refused.code(), Code::NodeUnavailable);
+}
+
+fn users() -> GroupName {
+    GroupName::new("users").unwrap()
+}
+
+/// A group whose entries live for so many seconds.
+fn group(seconds: u64) -> GroupRecord {
+    let keys = Keys::from_iter([("ttl".to_owned(), format!("{seconds}s").into())]);
+    GroupRecord::new(GroupDefinition::read(&users(), &keys, "test").unwrap())
+}
+
+/// Writes a group's record. `None`: this backend has no place for it, and says so.
+async fn write<T: Backend>(
+    handle: &dyn Discovery,
+    record: &GroupRecord,
+    seen: u64,
+) -> Option<Option<u64>> {
+    let written = handle.write_group(&users(), record, seen).await;
+    if T::FIXED {
+        assert_eq!(written.unwrap_err().code(), Code::Unsupported);
+        return None;
+    }
+    Some(written.unwrap())
+}
+
+pub(crate) async fn a_group_is_seen_by_others_and_stays_itself<T: Backend>() {
+    let backend = T::start(LONG).await;
+    let (here, there) = (backend.any_handle(), backend.any_handle());
+    here.ready().await.unwrap();
+    let made = group(5);
+    let Some(written) = write::<T>(&*here, &made, 0).await else { return };
+    let revision = written.expect("there was none");
+    let has = |view: &View, wanted: &GroupRecord| {
+        view.groups.get("users").is_some_and(|group| **group == *wanted)
+    };
+    let made = GroupRecord { revision, ..made };
+    let seen = until_view(&*there, |view| has(view, &made)).await;
+    assert!(seen.as_of >= revision);
+
+    let changed = GroupRecord { id: made.id, ..group(7) };
+    let later = write::<T>(&*there, &changed, revision).await.flatten().expect("as it was seen");
+    let changed = GroupRecord { revision: later, ..changed };
+    let deleted = GroupRecord { definition: None, ..changed.clone() };
+    for handle in [&here, &there, &backend.any_handle()] {
+        until_view(&**handle, |view| has(view, &changed)).await;
+        assert!(has(&handle.catch_up(later).await.unwrap(), &changed));
+    }
+    let gone = write::<T>(&*here, &deleted, later).await.flatten().expect("as it was seen");
+    let deleted = GroupRecord { revision: gone, ..deleted };
+    until_view(&*there, |view| has(view, &deleted)).await;
+    until_view(&*backend.any_handle(), |view| has(view, &deleted)).await;
+}
+
+pub(crate) async fn two_writers_of_a_group_are_told_apart<T: Backend>() {
+    let backend = T::start(LONG).await;
+    let (here, there) = (backend.any_handle(), backend.any_handle());
+    here.ready().await.unwrap();
+    let Some(first) = write::<T>(&*here, &group(5), 0).await else { return };
+    assert_eq!(write::<T>(&*there, &group(6), 0).await, Some(None), "there is one by now");
+    let first = first.unwrap();
+    let second = write::<T>(&*there, &group(6), first).await.flatten().unwrap();
+    assert!(second > first);
+    assert_eq!(write::<T>(&*here, &group(7), first).await, Some(None));
+}
+
+pub(crate) async fn a_groups_record_that_can_not_be_read_changes_nothing<T: Backend>() {
+    if T::FIXED {
+        return;
+    }
+    let backend = T::start(LONG).await;
+    let here = backend.any_handle();
+    here.ready().await.unwrap();
+    let made = group(5);
+    write::<T>(&*here, &made, 0).await;
+    until_view(&*here, |view| view.groups.contains_key("users")).await;
+    let skipped = here.status().borrow().skipped_records;
+    for name in ["users", "other"] {
+        backend.put_raw_group(name, br#"{"v":1,"id":"?"}"#).await;
+    }
+    until(here.status(), |status| status.skipped_records >= skipped + 2).await;
+    let view = here.catch_up(0).await.unwrap();
+    assert_eq!(view.groups["users"].id, made.id);
+    assert!(!view.groups.contains_key("other"));
 }

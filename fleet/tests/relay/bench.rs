@@ -12,16 +12,18 @@ use std::{
 use cachenode::Node;
 use common::{
     clock::{Clock, SystemClock},
-    config::{GroupSettings, Partition, Settings},
+    config::{GroupDefinition, Partition, Settings},
     discovery::{
         DEFAULT_LEASE_TTL, Discovery, GrpcProber, MemoryRegistry, NodeRecord, Registration,
         WantedRing,
     },
+    key::GroupName,
     lifecycle::Lifecycle,
     link::{Answer, Call, Identity, Link, Peer},
     topology::{Epoch, Topologies, Topology, follow},
 };
 use proto::v1::{self, op::Kind};
+use serde_json::json;
 use tokio::{runtime::Handle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -285,13 +287,11 @@ impl Drop for Bench {
 fn settings(partition: Partition) -> Settings {
     let mut settings = Settings::default();
     (settings.node.port, settings.node.http_port, settings.node.workers) = (0, Some(0), 2);
-    let group = GroupSettings {
-        capacity: 1 << 20,
-        ttl: Duration::ZERO,
-        partition,
-        ..GroupSettings::default()
-    };
-    settings.groups.insert("default".parse().unwrap(), group);
+    let name = GroupName::new("default").unwrap();
+    let partition = if partition == Partition::Strict { "strict" } else { "available" };
+    let keys = json!({"capacity": "1MiB", "ttl": "0s", "partition": partition});
+    let group = GroupDefinition::read(&name, keys.as_object().unwrap(), "test").unwrap();
+    settings.groups.insert(name, group);
     settings
 }
 

@@ -1,5 +1,10 @@
 //! A definition changes while the group lives.
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
 use super::*;
 
 #[test]
@@ -46,4 +51,85 @@ fn the_next_miss_asks_the_new_origin() {
     bench.redefine(|it| it.origin = OriginDefinition::None);
     assert_eq!(bench.value("Sam"), None);
     assert_eq!(bench.group.name().as_str(), "scores");
+}
+
+#[test]
+fn entries_move_into_the_other_store_and_the_most_used_stay() {
+    for (from, to) in [(Eviction::Lru, Eviction::TinyLfu), (Eviction::TinyLfu, Eviction::Lru)] {
+        let bench = bench(|it| it.eviction = from);
+        for n in 0..500 {
+            bench.set(&n.to_string(), "value");
+        }
+        assert!(bench.redefine(|it| it.eviction = to));
+        // While they are on their way they are read, written and deleted like any.
+        assert_eq!(bench.value("7").as_deref(), Some("value"));
+        assert!(!bench.set("8", "other").created);
+        bench.delete("9").unwrap();
+        assert!(bench.set("500", "new").created);
+        bench.group.move_entries();
+        assert_eq!(bench.value("8").as_deref(), Some("other"));
+        assert_eq!(bench.value("9"), None);
+        assert!((0..=500).filter(|n| *n != 9).all(|n| bench.value(&n.to_string()).is_some()));
+        bench.group.maintain();
+        let stats = bench.group.stats();
+        assert_eq!((stats.entries, stats.evictions), (500, 0), "{from:?} to {to:?}");
+        assert!(!bench.redefine(|_| {}));
+    }
+}
+
+#[test]
+fn a_smaller_capacity_keeps_what_was_used_last_and_a_larger_one_everything() {
+    let bench = bench(|it| it.capacity = 64 << 20);
+    let value = "v".repeat(1000);
+    let keys: Vec<_> = (0..4000).map(|n| n.to_string()).collect();
+    for key in &keys {
+        bench.set(key, &value);
+    }
+    let used = &keys[..500];
+    assert!(used.iter().all(|key| bench.value(key).is_some()));
+    assert!(bench.redefine(|it| it.capacity = 2 << 20));
+    bench.group.move_entries();
+    let stats = bench.group.stats();
+    assert!(stats.used_bytes <= 2 << 20 && stats.capacity_bytes == 2 << 20, "{stats:?}");
+    assert!(used.iter().all(|key| bench.value(key).is_some()));
+    assert_eq!(stats.evictions, 4000 - stats.entries);
+    assert!(bench.redefine(|it| it.capacity = 128 << 20));
+    bench.group.move_entries();
+    let grown = bench.group.stats();
+    assert_eq!((grown.entries, grown.evictions), (stats.entries, stats.evictions));
+}
+
+#[test]
+fn what_is_written_while_entries_move_is_never_lost() {
+    let bench = bench(|_| {});
+    let group = &bench.group;
+    let set = |n: u64, round: u64| {
+        let value = round.to_string();
+        group.set(&write(&n.to_string(), &value), owner).unwrap();
+    };
+    (0..64).for_each(|n| set(n, 0));
+    let is_moved = AtomicBool::new(false);
+    let (set, is_moved, bench) = (&set, &is_moved, &bench);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for eviction in [Eviction::TinyLfu, Eviction::Lru].repeat(20) {
+                bench.redefine(|it| it.eviction = eviction);
+                group.move_entries();
+            }
+            is_moved.store(true, Ordering::Release);
+        });
+        let writer = move |first: u64| {
+            let mut round = 0;
+            while !is_moved.load(Ordering::Acquire) {
+                round += 1;
+                for n in first..first + 32 {
+                    set(n, round);
+                    assert_eq!(bench.value(&n.to_string()), Some(round.to_string()), "{n}");
+                }
+            }
+        };
+        for first in [0, 32] {
+            scope.spawn(move || writer(first));
+        }
+    });
 }

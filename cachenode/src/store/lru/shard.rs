@@ -80,6 +80,13 @@ impl Shard {
         (self.oldest != NONE).then(|| self.nodes[self.oldest].slot)
     }
 
+    /// The slots in the order of their last use.
+    pub(super) fn oldest_first(&self) -> impl Iterator<Item = u64> {
+        let next = |at: u32| (at != NONE).then_some(at);
+        let nodes = std::iter::successors(next(self.oldest), move |&at| next(self.nodes[at].newer));
+        nodes.map(|at| self.nodes[at].slot)
+    }
+
     /// The nodes from `below` down, at most `count`: the slot and entry of each, and where to go on.
     ///
     /// Whoever goes down from the end misses no entry that is there all the time, whatever is

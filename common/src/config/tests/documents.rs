@@ -58,7 +58,10 @@ fn the_examples_of_what_is_not_set_would_work() {
     assert!(settings.discovery.etcd_access.identity.is_some());
     let origin = settings.groups["users"].origin.clone();
     assert!(origin.is_some());
-    assert_eq!(settings.groups["users"], GroupSettings { origin, ..GroupSettings::default() });
+    assert_eq!(
+        settings.groups["users"].settings,
+        GroupSettings { origin, ..GroupSettings::default() }
+    );
     assert!(settings.ring.seed.is_some() && settings.node.advertise_host.is_some());
 }
 

@@ -18,6 +18,7 @@ use crate::{
         registrar::{Holder, Setback, Try},
         standing::Standing,
     },
+    key::GroupName,
 };
 
 /// The name of the cluster; a registry holds only one.
@@ -37,6 +38,8 @@ struct State {
     revision: u64,
     /// Node records; bounded by the nodes of the process that hold or held one.
     records: BTreeMap<String, Stored>,
+    /// Which revision wrote each group's record.
+    groups: BTreeMap<String, u64>,
     /// When each lease ends, by the monotonic clock.
     leases: BTreeMap<u64, Duration>,
     next_lease: u64,
@@ -55,6 +58,7 @@ impl Shared {
         let state = State {
             revision: 0,
             records: BTreeMap::new(),
+            groups: BTreeMap::new(),
             leases: BTreeMap::new(),
             next_lease: 1,
             mirror: Mirror::new(layout.clone()),
@@ -126,6 +130,28 @@ impl Shared {
         let revision = state.write(&key, value);
         state.records.insert(key, Stored { value: value.to_vec(), revision, lease: None });
         self.publish(&state);
+    }
+
+    /// Writes a group's record if it still is as of `seen`; at which revision.
+    pub(super) fn put_group(&self, name: &GroupName, value: &[u8], seen: u64) -> Option<u64> {
+        let mut state = self.lock();
+        let key = self.layout.group(name);
+        if state.groups.get(&key).copied().unwrap_or_default() != seen {
+            return None;
+        }
+        Some(self.write_group(&mut state, key, value))
+    }
+
+    pub(super) fn put_raw_group(&self, name: &str, value: &[u8]) {
+        let key = format!("{}groups/{name}", self.layout.prefix());
+        self.write_group(&mut self.lock(), key, value);
+    }
+
+    fn write_group(&self, state: &mut State, key: String, value: &[u8]) -> u64 {
+        let revision = state.write(&key, value);
+        state.groups.insert(key, revision);
+        self.publish(state);
+        revision
     }
 
     pub(super) fn delete(&self, id: &NodeId) {

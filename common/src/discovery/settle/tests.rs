@@ -29,7 +29,7 @@ fn view(members: &str) -> View {
         all.insert(record.id.clone(), record);
     }
     let (generation, ring) = (Uuid::from_u128(1), RingSettings::default());
-    View { generation, as_of: 7, ring, members: all, carried }
+    View { carried, ..View::new(generation, 7, ring, all.into_values()) }
 }
 
 fn raw(members: &str) -> Raw {

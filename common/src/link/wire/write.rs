@@ -146,7 +146,6 @@ fn write_request(id: u64, asked: &v1::Request, added: &Small, frame: &mut impl B
         try_ms,
         budget_ms,
         stand_in,
-        group_id,
         group_revision,
         op_link,
         op_seq,
@@ -158,11 +157,12 @@ fn write_request(id: u64, asked: &v1::Request, added: &Small, frame: &mut impl B
         tags,
         lease,
         lease_token,
+        group_id_hi,
+        group_id_lo,
     } = asked;
     let says_times = *try_ms != 0 || *budget_ms != 0 || *stand_in;
-    let is_of_a_group = *group_revision != 0 || !group_id.is_empty();
     let is_rare = !tags.is_empty() || *lease || *lease_token != 0;
-    if condition.is_some() || says_times || is_of_a_group || is_rare {
+    if condition.is_some() || says_times || is_rare {
         write_op_head(id, op::REQUEST, asked.encoded_len() + added.len(), frame);
         asked.encode_raw(frame);
         return frame.put_slice(added.bytes());
@@ -172,6 +172,9 @@ fn write_request(id: u64, asked: &v1::Request, added: &Small, frame: &mut impl B
     numbers.varint(request::OP_SEQ, *op_seq);
     numbers.varint(request::TTL_MS, *ttl_ms);
     numbers.varint(request::LOAN_MS, (*loan_ms).into());
+    numbers.varint(request::GROUP_REVISION, *group_revision);
+    numbers.fixed64(request::GROUP_ID_HI, *group_id_hi);
+    numbers.fixed64(request::GROUP_ID_LO, *group_id_lo);
     let texts: [(u32, &[u8]); 5] = [
         (request::GROUP, group.as_bytes()),
         (request::KEY, key.as_bytes()),
@@ -204,6 +207,7 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
         not_stored,
         stale_ms,
         to_bring,
+        group_revision,
     } = said;
     if *to_bring {
         write_op_head(id, op::REPLY, said.encoded_len(), frame);
@@ -222,6 +226,7 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
     numbers.varint(reply::COLLAPSED, (*collapsed).into());
     numbers.varint(reply::NOT_STORED, (*not_stored).into());
     numbers.varint(reply::STALE_MS, (*stale_ms).into());
+    numbers.varint(reply::GROUP_REVISION, *group_revision);
     let texts: [(u32, &[u8]); 3] = [
         (reply::MESSAGE, message.as_bytes()),
         (reply::CONTENT_TYPE, content_type.as_bytes()),
@@ -261,8 +266,8 @@ fn write_texts(texts: &[(u32, &[u8])], frame: &mut impl BufMut) {
     }
 }
 
-/// The most that [`write_reply`] puts into one: ten varints and two fixed numbers with their keys.
-const SMALL_BYTES: usize = 10 * 11 + 2 * 9;
+/// The most that [`write_reply`] puts into one: eleven varints and two fixed numbers with their keys.
+const SMALL_BYTES: usize = 11 * 12 + 2 * 10;
 
 /// A few numbers, put together before they are written: a frame's buffer looks whether it has room at
 /// every call.
@@ -298,7 +303,7 @@ impl Small {
     }
 
     fn key(&mut self, field: u32, wire_type: u32) {
-        self.push((field << 3 | wire_type) as u8);
+        self.number((field << 3 | wire_type).into());
     }
 
     /// A field, unless it is zero, which is what an absent one says.

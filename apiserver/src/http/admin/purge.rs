@@ -13,7 +13,7 @@ use common::{
 use proto::v1::PurgeRequest;
 use serde::Serialize;
 
-use super::{AppState, body, target};
+use super::super::{AppState, body, target};
 use crate::purge::{Part, everywhere};
 
 #[derive(Serialize)]
