@@ -34,22 +34,52 @@ pub(crate) struct Entry {
     pub(crate) age: Duration,
     /// `None`: it never expires.
     pub(crate) ttl: Option<Duration>,
-    pub(crate) source: v1::Source,
+    pub(crate) way: Way,
     /// Somebody else's load, or read, brought it.
     pub(crate) is_collapsed: bool,
     /// It was loaded, and is kept.
     pub(crate) is_stored: bool,
     /// Time since it expired, in milliseconds.
     pub(crate) stale_ms: u32,
+}
+
+/// How a value came. Not the wire's word for it, which takes four bytes in each request's future.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
     /// It was held here.
-    pub(crate) is_near: bool,
+    Near,
+    /// It was at its node.
+    Hit,
+    /// The same, past its time; its origin is being asked for the next reader.
+    Outdated,
+    /// The same, and its origin failed or is late.
+    Stale,
+    /// Its origin had it, and its node nothing.
+    Loaded,
+    /// Its origin had it, and its node one that was past its time.
+    Reloaded,
+    /// Its origin said that what its node has is still true.
+    Renewed,
+}
+
+impl From<v1::Source> for Way {
+    fn from(source: v1::Source) -> Self {
+        match source {
+            v1::Source::Hit => Self::Hit,
+            v1::Source::Outdated => Self::Outdated,
+            v1::Source::Stale => Self::Stale,
+            v1::Source::Loaded => Self::Loaded,
+            v1::Source::Reloaded => Self::Reloaded,
+            v1::Source::Renewed => Self::Renewed,
+        }
+    }
 }
 
 impl Entry {
     /// Whether the time until it came tells how long others wait. What was held here tells nothing,
     /// nor what had to be loaded.
     pub(crate) fn was_at_its_node(&self) -> bool {
-        self.source == v1::Source::Hit && !self.is_near
+        self.way == Way::Hit
     }
 }
 
@@ -57,7 +87,7 @@ impl From<v1::Reply> for Entry {
     fn from(reply: v1::Reply) -> Self {
         Self {
             version: version_of(&reply),
-            source: reply.source(),
+            way: reply.source().into(),
             is_collapsed: reply.collapsed,
             is_stored: !reply.not_stored,
             stale_ms: reply.stale_ms,
@@ -65,7 +95,6 @@ impl From<v1::Reply> for Entry {
             content_type: reply.content_type.into(),
             age: Duration::from_millis(reply.age_ms),
             ttl: (reply.ttl_ms > 0).then(|| Duration::from_millis(reply.ttl_ms)),
-            is_near: false,
         }
     }
 }
@@ -79,11 +108,10 @@ impl From<Lent> for Entry {
             version,
             age,
             ttl,
-            source: v1::Source::Hit,
+            way: Way::Near,
             is_collapsed: false,
             is_stored: true,
             stale_ms: 0,
-            is_near: true,
         }
     }
 }

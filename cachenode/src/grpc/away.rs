@@ -101,7 +101,8 @@ impl Away {
         Ok(Claim { away: Arc::clone(self), owner: owner.clone(), name })
     }
 
-    /// An entry is about to be held here that the owner need not hear of.
+    /// An entry is about to be stored here in the owner's stead: it is held until that is heard of. To be
+    /// called in the key's critical section.
     pub(crate) fn hold(&self, owner: &NodeRecord, group: &str, key: &str) {
         let name = (group.to_owned(), key.to_owned());
         self.lock().of(owner, &self.metrics).hold(name);
@@ -283,12 +284,6 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// What is about to be written is held here until the owner is heard of. To be called before
-    /// it is.
-    pub(crate) fn hold(&self) {
-        self.away.lock().of(&self.owner, &self.away.metrics).hold(self.name.clone());
-    }
-
     /// It happened here: the owner has to hear of it.
     pub(crate) fn keep(self) {
         let mut owners = self.away.lock();

@@ -236,6 +236,21 @@ fn authority_now(
     authority(node, &node.topology(), request, sender)
 }
 
+/// The same for a write. What a stand-in writes is held for the owner from here on, inside the key's
+/// critical section: when that is heard of, it is either not there yet, and held when it comes, or found and
+/// dropped.
+fn authority_to_write(
+    node: &NodeService,
+    request: &v1::Request,
+    sender: &Sender<'_>,
+) -> std::result::Result<Authority, Failure> {
+    let authority = authority_now(node, request, sender)?;
+    if let Some(owner) = sender.stands_in_for.filter(|_| authority.is_stand_in()) {
+        node.away.hold(owner, &request.group, &request.key);
+    }
+    Ok(authority)
+}
+
 /// By what right this node stores what was loaded for a key; `None`: it may not any more. As a
 /// stand-in only by the ring by which it began.
 pub(super) fn authority_to_store(
@@ -378,7 +393,7 @@ fn set(
         condition: condition(request.condition.as_ref())?,
         op: op_id(request)?,
     };
-    let applied = group.set(&write, || authority_now(node, request, sender))?;
+    let applied = group.set(&write, || authority_to_write(node, request, sender))?;
     Ok(v1::Reply {
         version_hi: applied.version.as_of,
         version_lo: applied.version.clock,
@@ -395,7 +410,7 @@ fn delete(
 ) -> std::result::Result<v1::Reply, Failure> {
     let condition = condition(request.condition.as_ref())?;
     let delete = Delete { key: &request.key, condition, op: op_id(request)? };
-    group.delete(&delete, || authority_now(node, request, sender))?;
+    group.delete(&delete, || authority_to_write(node, request, sender))?;
     Ok(v1::Reply::default())
 }
 

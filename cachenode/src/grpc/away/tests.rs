@@ -12,7 +12,7 @@ fn away() -> Arc<Away> {
 
 fn write(away: &Arc<Away>, owner: &NodeRecord, key: &str) {
     let claim = away.claim(owner, "g", key).unwrap();
-    claim.hold();
+    away.hold(owner, "g", key);
     claim.keep();
 }
 
