@@ -417,6 +417,6 @@ mod tests {
     fn a_calls_future_is_small() {
         // It is part of every request's; what is rare in it has a box of its own.
         let size = size_of_future(Router::call);
-        assert!(size <= 352, "{size} bytes");
+        assert!(size <= 360, "{size} bytes");
     }
 }

@@ -119,8 +119,8 @@ pub(super) fn execute(
     match apply_steadily(node, request, sender) {
         Ok(reply) => Ok(Kind::Reply(reply)),
         Err(Failure::Error(error)) => Ok(Kind::Reply(error.to_reply())),
-        Err(Failure::NoGroup(error, group_revision)) => {
-            Ok(Kind::Reply(v1::Reply { group_revision, ..error.to_reply() }))
+        Err(Failure::NoGroup(error, as_of)) => {
+            Ok(Kind::Reply(v1::Reply { version_hi: as_of, ..error.to_reply() }))
         }
         Err(Failure::Refused(Refusal::Moved(moved))) => Ok(Kind::Moved(moved)),
         Err(Failure::Refused(Refusal::NotStarted(reason))) => Ok(not_started(reason)),

@@ -62,7 +62,6 @@ mod field {
         pub(crate) const COLLAPSED: u32 = 13;
         pub(crate) const NOT_STORED: u32 = 14;
         pub(crate) const STALE_MS: u32 = 15;
-        pub(crate) const GROUP_REVISION: u32 = 18;
     }
 }
 

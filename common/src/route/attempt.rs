@@ -222,9 +222,10 @@ impl Router {
 /// a revision that the sender did not know.
 pub(super) fn redefined(request: &v1::Request, answer: &Answer) -> Option<(u64, Error)> {
     let Answer::Reply(reply) = answer else { return None };
-    let is_news = reply.group_revision > request.group_revision;
+    let is_gone = reply.code() == v1::Code::GroupNotFound;
+    let is_news = is_gone && reply.version_hi > request.group_revision;
     let error = is_news.then(|| Error::from_reply(reply)).flatten()?;
-    Some((reply.group_revision, error))
+    Some((reply.version_hi, error))
 }
 
 /// What an answer to a call that began at `started` says about the node's health.

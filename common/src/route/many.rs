@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::{
     Ask, Router,
     attempt::{Asked, Errand, Manner, Tried, redefined},
-    introduce, no_nodes,
+    no_nodes,
     wired::Wired,
 };
 use crate::{

@@ -57,13 +57,12 @@ prop_compose! {
         (code, source) in (-1..20_i32, 0..7_i32), (message, content_type) in (text(), text()),
         value in bytes(), (version_hi, version_lo) in (number(), number()),
         (age_ms, ttl_ms) in (number(), number()), (created, use_bulk, loan_ms) in any::<(bool, bool, u32)>(),
-        (collapsed, not_stored, stale_ms) in any::<(bool, bool, u32)>(), group_revision in number(),
+        (collapsed, not_stored, stale_ms) in any::<(bool, bool, u32)>(),
         to_bring in prop::bool::weighted(0.2),
     ) -> v1::Reply {
         v1::Reply {
             code, message, value, content_type, version_hi, version_lo, age_ms, ttl_ms, source,
             created, use_bulk, loan_ms, collapsed, not_stored, stale_ms, to_bring,
-            group_revision,
         }
     }
 }

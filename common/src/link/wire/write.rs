@@ -207,7 +207,6 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
         not_stored,
         stale_ms,
         to_bring,
-        group_revision,
     } = said;
     if *to_bring {
         write_op_head(id, op::REPLY, said.encoded_len(), frame);
@@ -226,7 +225,6 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
     numbers.varint(reply::COLLAPSED, (*collapsed).into());
     numbers.varint(reply::NOT_STORED, (*not_stored).into());
     numbers.varint(reply::STALE_MS, (*stale_ms).into());
-    numbers.varint(reply::GROUP_REVISION, *group_revision);
     let texts: [(u32, &[u8]); 3] = [
         (reply::MESSAGE, message.as_bytes()),
         (reply::CONTENT_TYPE, content_type.as_bytes()),
@@ -266,8 +264,8 @@ fn write_texts(texts: &[(u32, &[u8])], frame: &mut impl BufMut) {
     }
 }
 
-/// The most that [`write_reply`] puts into one: eleven varints and two fixed numbers with their keys.
-const SMALL_BYTES: usize = 11 * 12 + 2 * 10;
+/// The most that [`write_reply`] puts into one: ten varints and two fixed numbers with their keys.
+const SMALL_BYTES: usize = 10 * 12 + 2 * 10;
 
 /// A few numbers, put together before they are written: a frame's buffer looks whether it has room at
 /// every call.
