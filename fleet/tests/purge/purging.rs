@@ -50,7 +50,7 @@ async fn counts(cluster: &Cluster) -> [(usize, usize); 2] {
 
 /// Reads a key through both gateways until it is answered from their memory.
 async fn heat(cluster: &Cluster, key: &str) {
-    eventually(format!("{key} is held by both gateways"), Duration::from_secs(2), async || {
+    eventually(&format!("{key} is held by both gateways"), Duration::from_secs(2), async || {
         let mut near = [false; 2];
         for (gateway, near) in near.iter_mut().enumerate() {
             for _ in 0..READS {
