@@ -5,7 +5,7 @@ CARGO ?= cargo
 export RINGWAY_TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test tools build lint doc bench bench-ring bench-instructions bench-memory bench-hit-ratio bench-peers faults soak clean toolchain
+.PHONY: help run demo test tools build lint doc bench bench-ring bench-instructions bench-memory bench-hit-ratio bench-peers bench-purge faults soak clean toolchain
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ bench-peers: toolchain ## beside nginx with memcached and webdis with redis; rew
 	tools/fetch-debian etcd etcdctl wrk nginx memcached redis-server webdis
 	$(CARGO) build --release --workspace --bins
 	target/release/peers $(ARGS)
+
+bench-purge: tools ## how long a purge of a million entries takes, and when its memory is given back
+	$(CARGO) build --release --workspace --bins
+	target/release/purge $(ARGS)
 
 bench-ring: toolchain ## lookup, rebuild and spread of the ring alone
 	$(CARGO) bench -p ringway-common --bench ring

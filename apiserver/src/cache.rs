@@ -116,6 +116,14 @@ impl From<Lent> for Entry {
     }
 }
 
+/// What a reader gets who would load what is missing.
+#[derive(Debug)]
+pub(crate) enum Leased {
+    Entry(Entry),
+    /// There is no value, and this reader is to bring it, with the token.
+    Token(u64),
+}
+
 /// What a write did.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -161,20 +169,46 @@ impl Cache {
             )),
             // Once in a lease and key: seldom enough for a box.
             Some(Look::Ask(Some(wish))) => {
-                Either::Right(Either::Right(Box::pin(self.borrow(wish, group, key, started))))
+                let ask = Ask::get(group.clone(), key.clone());
+                let borrowed = self.borrow(wish, ask, group, key, started);
+                Either::Right(Either::Right(Box::pin(borrowed.map(|reply| Ok(reply?.into())))))
             }
         }
+    }
+
+    /// The same for who would load what is missing: if there is nothing, one of them is told to. Who is
+    /// not told so fails with [`Code::NotFound`](common::error::Code), and hears when to come again.
+    pub(crate) async fn get_leased(
+        &self,
+        group: GroupName,
+        key: Key,
+        started: Instant,
+    ) -> Result<Leased> {
+        let ask = Ask::get(group.clone(), key.clone()).to_load();
+        let topologies = &self.router.shared().topologies;
+        let look = self.near.as_ref().map(|it| it.look(topologies, group.as_str(), key.as_str()));
+        let reply = match look {
+            Some(Look::Held(lent)) => return Ok(Leased::Entry(lent.into())),
+            None | Some(Look::Ask(None)) => self.call(ask, started).await?.reply,
+            Some(Look::Ask(Some(wish))) => self.borrow(wish, ask, group, key, started).await?,
+        };
+        Ok(if reply.to_bring {
+            Leased::Token(reply.version_lo)
+        } else {
+            Leased::Entry(reply.into())
+        })
     }
 
     /// Asks for a value that is to be held here.
     async fn borrow(
         &self,
         wish: Wish,
+        ask: Ask,
         group: GroupName,
         key: Key,
         started: Instant,
-    ) -> Result<Entry> {
-        let ask = Ask::get(group.clone(), key.clone()).to_hold(LEASE);
+    ) -> Result<v1::Reply> {
+        let ask = ask.to_hold(LEASE);
         let answered = self.call(ask, started).await;
         let lent = answered.as_ref().ok().and_then(|a| Some((a.lender()?, &a.reply)));
         match (&self.near, lent) {
@@ -184,7 +218,7 @@ impl Cache {
             (Some(near), None) => near.not_lent(&wish),
             (None, _) => {}
         }
-        Ok(answered?.reply.into())
+        Ok(answered?.reply)
     }
 
     pub(crate) async fn put(

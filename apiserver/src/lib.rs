@@ -10,6 +10,7 @@ mod gateway;
 mod http;
 mod metrics;
 pub mod near;
+mod purge;
 
 pub use gateway::{Gateway, StartError};
 pub use http::target;

@@ -18,8 +18,10 @@ mod found;
 mod generations;
 mod loading;
 mod loans;
+mod purge;
 mod shape;
 mod stats;
+mod tokens;
 mod tombstones;
 mod upkeep;
 mod write;
@@ -45,8 +47,10 @@ pub use self::{
     found::{Before, Found, Item, Way},
     loading::{ERROR_LIFE, MAX_WAITING_LOADS},
     loans::{Lending, LentKey},
+    purge::{MAX_PURGES, Purged, Scope},
     shape::RENEWABLE_FOR,
     stats::GroupStats,
+    tokens::{Leased, TOKEN_LIFE, TOKEN_RETRY},
     tombstones::TOMBSTONE_LIFE,
     upkeep::{SWEEP_EVERY, SWEEP_LIMIT},
     write::{Condition, Copied, Delete, MAX_CONTENT_TYPE_BYTES, Write},
@@ -58,6 +62,7 @@ use self::{
     early::LoadTime,
     floor::Floors,
     loading::Missed,
+    purge::Purges,
     shape::{Shape, Shapes},
     stats::Counters,
 };
@@ -83,6 +88,7 @@ pub struct Group {
     load_time: LoadTime,
     counters: Counters,
     floors: Floors,
+    purges: Purges,
     /// When entries are next looked through for expired ones, in milliseconds.
     next_sweep_ms: AtomicU64,
     /// Nothing expires before this, in milliseconds, unless for want of use.
@@ -127,6 +133,7 @@ impl Group {
             load_time: LoadTime::default(),
             counters: Counters::default(),
             floors: Floors::default(),
+            purges: Purges::default(),
             next_sweep_ms: AtomicU64::new(0),
             first_expiry_ms: AtomicU64::new(u64::MAX),
         }
@@ -184,6 +191,11 @@ impl Group {
         }
     }
 
+    /// Whether it asks an origin for what is missing.
+    pub fn has_origin(&self) -> bool {
+        !matches!(self.shape().supply, Supply::None)
+    }
+
     fn hit(&self, shape: &Shape, entry: Stored, most: usize, now: Duration) -> Item {
         if entry.value_len() <= most {
             self.counters.hits.add();
@@ -232,6 +244,7 @@ impl Group {
                     slot,
                     key,
                     content_type: fixed::TEXT,
+                    tags: "",
                     validator: "",
                     value: value.as_bytes(),
                     ttl: None,
@@ -239,6 +252,7 @@ impl Group {
                     replaces: false,
                     before: before.map_or(Before::Nothing, |_| Before::Replaced),
                     authority,
+                    flight: None,
                     may_stay: true,
                     now,
                 };

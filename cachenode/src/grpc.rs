@@ -11,6 +11,7 @@ mod loading;
 mod newer;
 mod operation;
 mod ownership;
+mod purge;
 mod recall;
 mod relay;
 mod rings;
@@ -34,6 +35,7 @@ use common::{
     route::{Router, Shared},
 };
 use proto::v1::{self, cache_server::Cache};
+use tokio::sync::Notify;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -74,6 +76,8 @@ pub(crate) struct NodeService {
     pub(crate) newer: Newer,
     /// Whether this process has been running all the time.
     pub(crate) steady: Steadiness,
+    /// Something was purged whose memory has to be given back.
+    pub(crate) purged: Notify,
     pub(crate) metrics: NodeMetrics,
 }
 
@@ -151,6 +155,13 @@ impl Cache for CacheService {
         _: Request<v1::StatsRequest>,
     ) -> Result<Response<v1::StatsResponse>, Status> {
         Ok(Response::new(unary::stats(&self.node)))
+    }
+
+    async fn purge(
+        &self,
+        request: Request<v1::PurgeRequest>,
+    ) -> Result<Response<v1::PurgeResponse>, Status> {
+        Ok(Response::new(purge::purge(&self.node, request.into_inner()).await?))
     }
 
     async fn loans(

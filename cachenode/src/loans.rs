@@ -131,6 +131,14 @@ impl Holder {
             self.overflowed.store(true, Ordering::Release);
         }
     }
+
+    /// Tells it unless it has much to take already: for what concerns many keys at once, and may as well
+    /// run out, so that the room for what writes have to tell is left.
+    pub(crate) fn tell_if_idle(&self, invalidation: Invalidation) {
+        if self.invalidations.capacity() > MAX_INVALIDATIONS / 2 {
+            self.tell(invalidation);
+        }
+    }
 }
 
 /// A loan that was called back.

@@ -32,6 +32,8 @@ pub(crate) struct NodeMetrics {
     pub(crate) unsteady: Counter,
     pub(crate) entries_dropped: Counter,
     pub(crate) refused_late: Counter,
+    pub(crate) purges: Counter,
+    pub(crate) entries_purged: Counter,
 }
 
 impl NodeMetrics {
@@ -56,6 +58,12 @@ impl NodeMetrics {
                 &self.refused_late,
                 "ringway_refused_late",
                 "Operations refused because all of their stream came late",
+            ),
+            (&self.purges, "ringway_purges", "Purges of a group or of a part of one"),
+            (
+                &self.entries_purged,
+                "ringway_entries_purged",
+                "Entries removed because they were purged",
             ),
         ];
         for (counter, name, help) in counters {
@@ -84,7 +92,7 @@ impl fmt::Debug for GroupMetrics {
 
 type Read = fn(&GroupStats) -> u64;
 
-const COUNTERS: [(&str, &str, Read); 9] = [
+const COUNTERS: [(&str, &str, Read); 11] = [
     ("ringway_group_hits", "Reads that found an entry", |stats| stats.hits),
     ("ringway_group_misses", "Reads that found none", |stats| stats.misses),
     ("ringway_group_loads", "Misses that the origin had a value for", |stats| stats.loads),
@@ -95,6 +103,10 @@ const COUNTERS: [(&str, &str, Read); 9] = [
     ("ringway_group_renewals", "Values the origin said are still true", |stats| stats.renewals),
     ("ringway_group_sets", "Sets that were applied", |stats| stats.sets),
     ("ringway_group_deletes", "Deletes that removed an entry", |stats| stats.deletes),
+    ("ringway_group_load_tokens", "Load tokens handed out", |stats| stats.tokens),
+    ("ringway_group_load_tokens_lost", "Writes whose load token did not count any more", |stats| {
+        stats.lost_tokens
+    }),
     ("ringway_group_evictions", "Entries thrown out for want of room", |stats| stats.evictions),
 ];
 

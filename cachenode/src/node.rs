@@ -6,6 +6,7 @@ mod following;
 mod hinting;
 mod leave;
 mod proposing;
+mod purging;
 mod relinquish;
 mod steadying;
 mod taking_over;

@@ -71,6 +71,8 @@ pub struct Loaded {
     pub value: Bytes,
     /// Its content type; empty: `application/octet-stream`.
     pub content_type: String,
+    /// Its tags, as [`common::tags`] keeps them; with others it is answered and not kept.
+    pub tags: String,
     /// By what its origin can tell whether it is still true, up to 255 bytes; empty: it can't.
     pub validator: String,
     /// How long it stays true; `None`: as long as the group says; zero: it is not kept.

@@ -241,6 +241,7 @@ impl Run {
             ttl,
             condition,
             op: op_id(key, op),
+            ..Write::default()
         };
         let outcome = outcome(self.group.set(&write, self.right()));
         self.answered(key, op, outcome);

@@ -26,6 +26,8 @@ pub enum Code {
     GroupNotFound,
     /// A condition of the request does not hold.
     PreconditionFailed,
+    /// The load token of a write does not count any more.
+    LeaseLost,
     /// The value is larger than the group takes.
     TooLarge,
     /// The request line is longer than the gateway takes.
@@ -54,13 +56,14 @@ pub enum Code {
 
 impl Code {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::InvalidRequest,
         Self::Unauthorized,
         Self::Forbidden,
         Self::NotFound,
         Self::GroupNotFound,
         Self::PreconditionFailed,
+        Self::LeaseLost,
         Self::TooLarge,
         Self::UriTooLong,
         Self::UnsupportedMedia,
@@ -84,6 +87,7 @@ impl Code {
             Self::NotFound => "not_found",
             Self::GroupNotFound => "group_not_found",
             Self::PreconditionFailed => "precondition_failed",
+            Self::LeaseLost => "lease_lost",
             Self::TooLarge => "too_large",
             Self::UriTooLong => "uri_too_long",
             Self::UnsupportedMedia => "unsupported_media",

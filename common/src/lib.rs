@@ -20,6 +20,7 @@ pub mod route;
 pub mod security;
 pub mod serve;
 pub mod startup;
+pub mod tags;
 pub mod telemetry;
 pub mod topology;
 pub mod worker;

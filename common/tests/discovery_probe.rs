@@ -38,6 +38,13 @@ impl Cache for Named {
         Err(Status::unimplemented(""))
     }
 
+    async fn purge(
+        &self,
+        _: Request<proto::v1::PurgeRequest>,
+    ) -> Result<Response<proto::v1::PurgeResponse>, Status> {
+        Err(Status::unimplemented("a fake"))
+    }
+
     async fn loans(
         &self,
         _: Request<proto::v1::LoansRequest>,

@@ -4,10 +4,15 @@
 //! a page of another site can't make a browser say without being asked first.
 
 mod groups;
+mod purge;
 
 use std::sync::Arc;
 
-use axum::{Router, body::Body, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    routing::{get, post},
+};
 use common::{
     discovery::MAX_GROUP_RECORD_BYTES,
     error::{Code, Error, Result},
@@ -20,7 +25,10 @@ use super::{Worker, body};
 /// The routes.
 pub(super) fn router() -> Router<Arc<Worker>> {
     let one = get(groups::show).put(groups::put).delete(groups::delete);
-    Router::new().route("/admin/groups", get(groups::list)).route("/admin/groups/{name}", one)
+    Router::new()
+        .route("/admin/groups", get(groups::list))
+        .route("/admin/groups/{name}", one)
+        .route("/admin/groups/{name}/purge", post(purge::run))
 }
 
 /// Reads a body of JSON.

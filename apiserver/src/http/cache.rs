@@ -1,5 +1,7 @@
 //! `/api/cache`: one key's value, read, written or deleted.
 
+mod leased;
+
 use std::{convert::Infallible, time::Duration};
 
 use axum::{body::Body, response::Response};
@@ -9,6 +11,7 @@ use common::{
     key::{GroupName, Key},
     route::Write,
     serve::Payload,
+    tags::Tags,
 };
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
@@ -19,7 +22,7 @@ use tokio::time::Instant;
 use super::{
     Api, Worker, body,
     conditional::{etag, must_match, not_modified, of_write},
-    target,
+    target::{self, Target},
 };
 use crate::{
     cache::{Entry, Way},
@@ -30,6 +33,8 @@ use crate::{
 const DEFAULT_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 /// How the value came about, in the terms of RFC 9211.
 const STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
+/// Which tags a value is to have.
+const TAGS: http::HeaderName = http::HeaderName::from_static("ringway-tags");
 /// The longest content type that is stored; nodes take as much.
 const MAX_CONTENT_TYPE_BYTES: usize = 256;
 
@@ -129,8 +134,17 @@ fn headed(asked: &Parts, response: Response<Payload>) -> Response<Payload> {
 
 /// `GET` and `HEAD`.
 async fn get(worker: &Worker, parts: &Parts, started: Instant) -> Result<Answer> {
-    let target = target::of(&parts.uri)?;
-    let entry = worker.cache.get(target.group, target.key, started).await?;
+    let Target { group, key, lease, .. } = target::of(&parts.uri)?;
+    if lease {
+        // Seldom enough for a box.
+        return Box::pin(leased::get(worker, parts, (group, key), started)).await;
+    }
+    let entry = worker.cache.get(group, key, started).await?;
+    answered(worker, entry, parts, started)
+}
+
+/// The answer with an entry that was read.
+fn answered(worker: &Worker, entry: Entry, parts: &Parts, started: Instant) -> Result<Answer> {
     must_match(&parts.headers, entry.version)?;
     let waited = entry.was_at_its_node().then_some(started);
     Ok((found(worker, entry, parts)?, waited))
@@ -249,8 +263,21 @@ fn announced(parts: &Parts) -> Result<(GroupName, Key, Write)> {
     whole_and_plain(&parts.headers)?;
     let content_type = stored_type(&parts.headers)?;
     let condition = of_write(&parts.headers)?;
-    let write = Write { value: Bytes::new(), content_type, ttl: target.ttl, condition };
+    let tags = tags(&parts.headers)?;
+    let token = leased::token(&parts.headers)?;
+    let (value, ttl) = (Bytes::new(), target.ttl);
+    let write = Write { value, content_type, tags, ttl, condition, token };
     Ok((target.group, target.key, write))
+}
+
+/// The tags that a value is to have.
+fn tags(headers: &HeaderMap) -> Result<Tags> {
+    if !headers.contains_key(TAGS) {
+        return Ok(Tags::default());
+    }
+    let list = |list: &'_ HeaderValue| String::from_utf8_lossy(list.as_bytes()).into_owned();
+    let lists: Vec<String> = headers.get_all(TAGS).into_iter().map(list).collect();
+    Ok(Tags::parse(lists.iter().map(String::as_str))?)
 }
 
 /// Refuses what would be stored as something else than its sender means: a part of a value as the

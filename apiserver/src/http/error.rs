@@ -71,8 +71,13 @@ pub(crate) fn with_status(error: &Error, status: StatusCode, ids: &RequestIds) -
         // RFC 9110, 15.5.16: what would have been taken.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        let after = error.retry_hint().unwrap_or(COME_AGAIN);
+    // A key that somebody is about to bring is not found yet.
+    let after = match status {
+        StatusCode::SERVICE_UNAVAILABLE => Some(error.retry_hint().unwrap_or(COME_AGAIN)),
+        StatusCode::NOT_FOUND => error.retry_hint(),
+        _ => None,
+    };
+    if let Some(after) = after {
         let seconds = after.as_secs_f64().ceil().max(1.0) as u64;
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

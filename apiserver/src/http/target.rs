@@ -21,7 +21,7 @@ pub(crate) const CACHE_PATH: &str = "/api/cache/";
 /// The longest request target that is looked at.
 const MAX_URI_BYTES: usize = 8 << 10;
 
-/// A group and a key, and the time to live a write asked for.
+/// A group and a key, the time to live a write asked for, and whether a reader would load what is missing.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Target {
     /// The group.
@@ -30,6 +30,8 @@ pub struct Target {
     pub key: Key,
     /// How long what is written is to live.
     pub ttl: Option<std::time::Duration>,
+    /// Whether it is to be told, if there is no value, to bring it.
+    pub lease: bool,
 }
 
 /// Whether a path is one of keys, in either form.
@@ -62,31 +64,38 @@ pub fn of(uri: &http::Uri) -> Result<Target> {
 }
 
 fn from_query(query: &str) -> Result<Target> {
-    let (mut group, mut key, mut ttl) = (None, None, None);
+    let (mut group, mut key, mut ttl, mut lease) = (None, None, None, None);
     for (name, value) in pairs(query) {
         match name {
             "group" => once(&mut group, name, value)?,
             "key" => once(&mut key, name, value)?,
             "ttl" => once(&mut ttl, name, value)?,
+            "lease" => once(&mut lease, name, value)?,
             _ => {}
         }
     }
     let group = form_decode(required(group, "group")?, "group")?;
     let key = form_decode(required(key, "key")?, "key")?;
-    Ok(Target { group: GroupName::new(group)?, key: Key::new(key)?, ttl: parse_ttl(ttl)? })
+    let (group, key) = (GroupName::new(group)?, Key::new(key)?);
+    Ok(Target { group, key, ttl: parse_ttl(ttl)?, lease: parse_lease(lease)? })
 }
 
 fn from_path(path: &str, query: &str) -> Result<Target> {
     let (group, key) = path.split_once('/').unwrap_or((path, ""));
-    let mut ttl = None;
-    for (name, value) in pairs(query).filter(|(name, _)| *name == "ttl") {
-        once(&mut ttl, name, value)?;
+    let (mut ttl, mut lease) = (None, None);
+    for (name, value) in pairs(query) {
+        match name {
+            "ttl" => once(&mut ttl, name, value)?,
+            "lease" => once(&mut lease, name, value)?,
+            _ => {}
+        }
     }
     let group = GroupName::new(decode(group, "group")?)?;
-    Ok(Target { group, key: Key::new(decode(key, "key")?)?, ttl: parse_ttl(ttl)? })
+    let key = Key::new(decode(key, "key")?)?;
+    Ok(Target { group, key, ttl: parse_ttl(ttl)?, lease: parse_lease(lease)? })
 }
 
-fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = Some(query);
     iter::from_fn(move || {
         let text = rest?;
@@ -121,7 +130,7 @@ fn required<'a>(value: Option<&'a str>, name: &str) -> Result<&'a str> {
     }
 }
 
-fn form_decode(text: &str, name: &str) -> Result<String> {
+pub(super) fn form_decode(text: &str, name: &str) -> Result<String> {
     if text.bytes().any(|byte| byte == b'+') {
         return decode(&text.replace('+', " "), name);
     }
@@ -142,6 +151,14 @@ fn decode(text: &str, name: &str) -> Result<String> {
 fn parse_ttl(ttl: Option<&str>) -> Result<Option<std::time::Duration>> {
     let Some(text) = ttl else { return Ok(None) };
     ttl_of(&form_decode(text, "ttl")?).map(Some)
+}
+
+fn parse_lease(lease: Option<&str>) -> Result<bool> {
+    match lease {
+        None => Ok(false),
+        Some("1") => Ok(true),
+        Some(other) => Err(invalid(format!("lease is {other:?}; give lease=1, or leave it out"))),
+    }
 }
 
 /// A time to live in words.
@@ -204,6 +221,17 @@ mod tests {
             ("/api/cache/g", "the key is empty"),
         ] {
             assert_eq!(target(uri), Err(text.to_owned()), "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_lease_is_asked_for_by_one() {
+        let lease = |uri: &str| of(&uri.parse().expect("a URI")).map(|target| target.lease);
+        assert_eq!(lease("/api/cache?group=g&key=k&lease=1").ok(), Some(true));
+        assert_eq!(lease("/api/cache/g/k?lease=1").ok(), Some(true));
+        assert_eq!(lease("/api/cache/g/k").ok(), Some(false));
+        for bad in ["0", "yes", "", "1&lease=1"] {
+            assert!(lease(&format!("/api/cache?group=g&key=k&lease={bad}")).is_err(), "{bad}");
         }
     }
 

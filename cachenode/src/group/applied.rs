@@ -12,7 +12,7 @@ use common::{
 use foldhash::fast::RandomState;
 use uuid::Uuid;
 
-use super::generations::Generations;
+use super::{generations::Generations, tokens};
 
 /// How long an answer is remembered: the longest that a request, with its retries, may take.
 pub const REMEMBER_FOR: Duration = Duration::from_secs(30);
@@ -45,6 +45,7 @@ pub(super) enum Answer {
     Applied(Applied),
     NotFound,
     PreconditionFailed,
+    LeaseLost,
 }
 
 impl From<Answer> for Result<Applied, Error> {
@@ -55,6 +56,7 @@ impl From<Answer> for Result<Applied, Error> {
             Answer::PreconditionFailed => {
                 Err(Error::new(Code::PreconditionFailed, "the entry is not as the condition says"))
             }
+            Answer::LeaseLost => Err(tokens::lost()),
         }
     }
 }
@@ -89,7 +91,7 @@ impl Answers {
 
     /// Drops what has had its time.
     pub(super) fn tidy(&mut self, now: Duration) {
-        self.by_op.retain(|remembered| remembered.until > now);
+        self.by_op.retain(|_, remembered| remembered.until > now);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::entry::Version;
 
-use super::{Authority, Before, Group, Item, Way, critical::Stripe, shape::Shape};
+use super::{Authority, Before, Group, Item, Way, critical::Stripe, flights::Flight, shape::Shape};
 use crate::store::{NewEntry, Stored};
 
 /// A value of an origin, in its key's critical section.
@@ -12,6 +12,8 @@ pub(super) struct Arrival<'a> {
     pub(super) slot: u64,
     pub(super) key: &'a str,
     pub(super) content_type: &'a str,
+    /// As [`common::tags`] keeps them.
+    pub(super) tags: &'a str,
     /// By what the origin tells whether it is still true; empty: nothing.
     pub(super) validator: &'a str,
     pub(super) value: &'a [u8],
@@ -24,6 +26,8 @@ pub(super) struct Arrival<'a> {
     /// What there was of the key when the origin was asked.
     pub(super) before: Before,
     pub(super) authority: Authority,
+    /// The load that brought it, if it took its time.
+    pub(super) flight: Option<&'a Flight>,
     /// Whether it may be stored, and not only answered to those who waited.
     pub(super) may_stay: bool,
     pub(super) now: Duration,
@@ -43,6 +47,7 @@ impl Group {
         let entry = NewEntry {
             key,
             content_type: arrival.content_type,
+            tags: arrival.tags,
             validator: arrival.validator,
             value: arrival.value,
             version,
@@ -58,7 +63,10 @@ impl Group {
         // The operator chose the origin's values: one that is too large to keep is still answered.
         let fits = shape.check(&entry).is_ok();
         let entry = Stored::new(&entry);
-        let is_stored = is_kept && fits && arrival.may_stay;
+        // Once more, now that it has its version: a purge that has come in since the last look has its
+        // tick above that, or is seen here.
+        let is_current = arrival.flight.is_none_or(|flight| !self.is_outdated(flight, key));
+        let is_stored = is_kept && fits && arrival.may_stay && is_current;
         if is_stored {
             self.keep(shape, slot, &entry, arrival.replaces);
         } else if arrival.may_stay && arrival.replaces {

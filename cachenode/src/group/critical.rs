@@ -10,7 +10,9 @@ use std::{
 
 use common::entry::Version;
 
-use super::{Group, applied::Answers, flights::Flights, loans::Loans, tombstones::Tombstones};
+use super::{
+    Group, applied::Answers, flights::Flights, loans::Loans, tokens::Tokens, tombstones::Tombstones,
+};
 use crate::loans::LoanMetrics;
 
 /// Stripes of a group: many more than a node has workers, so that they seldom meet.
@@ -23,14 +25,16 @@ pub(super) struct Stripe {
     pub(super) answers: Answers,
     pub(super) loans: Loans,
     pub(super) flights: Flights,
+    pub(super) tokens: Tokens,
 }
 
 impl Stripe {
     /// A key has another value since `now`, or none any more: what is lent of it is called back, and
-    /// a load of it that is under way does not count any more.
+    /// a load of it that is under way does not count any more, nor does a load token.
     pub(super) fn changed(&mut self, group: &Group, key: &str, version: Version, now: Duration) {
         self.loans.call_back(group, key, version, now);
         self.flights.fence(key);
+        self.tokens.end(key);
     }
 }
 
@@ -47,6 +51,7 @@ impl Critical {
             answers: Answers::new(),
             loans: Loans::new(metrics.clone()),
             flights: Flights::new(),
+            tokens: Tokens::new(),
         };
         let stripes = (0..STRIPES).map(|_| Mutex::new(stripe())).collect();
         Self { stripes, loans: metrics.clone() }
@@ -79,6 +84,7 @@ impl Critical {
             stripe.answers.tidy(now);
             stripe.loans.tidy(now);
             stripe.flights.tidy(now);
+            stripe.tokens.tidy(now);
         });
     }
 }

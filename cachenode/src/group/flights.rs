@@ -246,6 +246,12 @@ impl Flights {
         self.known.remove(key);
     }
 
+    /// All keys of which that is true may have changed.
+    pub(super) fn fence_where(&mut self, which: impl Fn(&str) -> bool) {
+        self.by_key.retain(|key, _| !which(key));
+        self.known.retain(|key, _| !which(key));
+    }
+
     /// Any key may have changed.
     pub(super) fn fence_all(&mut self) {
         self.by_key = HashMap::default();
@@ -265,7 +271,7 @@ impl Flights {
 
     /// Drops what has had its time.
     pub(super) fn tidy(&mut self, now: Duration) {
-        self.known.retain(|known| now < known.until);
+        self.known.retain(|_, known| now < known.until);
         self.by_key.retain(|_, flight| !flight.is_over());
     }
 }

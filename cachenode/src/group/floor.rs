@@ -124,8 +124,7 @@ impl Group {
 
     /// Drops all entries at once; about how many that were.
     pub fn drop_everything(&self) -> u64 {
-        self.floors.tick.fetch_max(self.hybrid.tick(), Ordering::AcqRel);
-        self.floors_were_raised();
+        self.raise_floor(self.hybrid.tick());
         let shape = self.shape();
         shape.store.run_pending();
         shape.store.entries()
@@ -157,7 +156,10 @@ impl Group {
             self.floors_were_raised();
         }
         // The list forgets a change once it is carried out; a load may take longer than that.
-        self.critical.each(|stripe| stripe.flights.fence_all());
+        self.critical.each(|stripe| {
+            stripe.flights.fence_all();
+            stripe.tokens.end_where(|_| true);
+        });
         has_room
     }
 
@@ -180,7 +182,13 @@ impl Group {
 
     /// Whether an entry is below a floor.
     pub(super) fn is_hidden(&self, entry: &Stored) -> bool {
-        self.floors.hides(entry)
+        self.floors.hides(entry) || self.purges.hide(entry)
+    }
+
+    /// Everything from before that tick is absent.
+    pub(super) fn raise_floor(&self, tick: u64) {
+        self.floors.tick.fetch_max(tick, Ordering::AcqRel);
+        self.floors_were_raised();
     }
 
     /// To be called before an operation looks at anything.

@@ -55,9 +55,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> Generations<K, V, S> {
     }
 
     /// Forgets what `keep` doesn't want, and gives the memory back when nothing is left.
-    pub(super) fn retain(&mut self, keep: impl Fn(&V) -> bool) {
+    pub(super) fn retain(&mut self, keep: impl Fn(&K, &V) -> bool) {
         for generation in [&mut self.young, &mut self.old] {
-            generation.retain(|_, value| keep(value));
+            generation.retain(|key, value| keep(key, value));
             if generation.is_empty() {
                 *generation = HashMap::default();
             }
@@ -80,7 +80,7 @@ mod tests {
         }
         forgotten.sort_unstable();
         assert_eq!(forgotten, [0, 10, 20, 30]);
-        last.retain(|value| *value > 50);
+        last.retain(|_, value| *value > 50);
         assert_eq!((last.get(&5), last.get(&6)), (None, Some(&60)));
     }
 }

@@ -151,6 +151,7 @@ impl Group {
             slot: ticket.slot,
             key: &ticket.key,
             content_type: &loaded.content_type,
+            tags: &loaded.tags,
             validator: &loaded.validator,
             value: &loaded.value,
             ttl: loaded.ttl,
@@ -158,6 +159,7 @@ impl Group {
             replaces: held.is_some(),
             before: ticket.before.as_ref().map_or(Before::Nothing, |_| Before::Replaced),
             authority: authority.unwrap_or(ticket.flight.authority),
+            flight: Some(&ticket.flight),
             may_stay: authority.is_some(),
             now,
         };
@@ -184,6 +186,7 @@ impl Group {
                 &Loaded {
                     value: before.value(),
                     content_type: before.content_type().to_owned(),
+                    tags: before.tags().to_owned(),
                     validator: before.validator().to_owned(),
                     ttl,
                 },
@@ -205,8 +208,9 @@ impl Group {
     }
 
     /// Whether others may have written the key since the load began.
-    fn is_outdated(&self, flight: &Flight, key: &str) -> bool {
+    pub(super) fn is_outdated(&self, flight: &Flight, key: &str) -> bool {
         self.floors.hides_since(flight.began, flight.authority.is_stand_in(), || key)
+            || self.purges.hide_since(flight.began, key)
     }
 }
 

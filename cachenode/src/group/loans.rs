@@ -12,6 +12,9 @@ use foldhash::fast::RandomState;
 use super::{Authority, Group, Item, Waiting, flights::Stale, loading::Missed};
 use crate::loans::{Holder, Invalidation, LoanMetrics, Recall, Recalled};
 
+/// What a purge calls back is older than this, whatever it is.
+const ANY_VERSION: Version = Version { as_of: u64::MAX, clock: u64::MAX };
+
 /// One value lent to one holder.
 #[derive(Debug)]
 struct Loan {
@@ -83,6 +86,32 @@ impl Loans {
         if loans.is_empty() {
             self.by_key.remove(key);
         }
+    }
+
+    /// Calls back whatever is lent of all keys of which `which` is true; what has to be waited for, also
+    /// because of writes before.
+    pub(super) fn call_back_where(
+        &mut self,
+        group: &Group,
+        which: impl Fn(&str) -> bool,
+        now: Duration,
+    ) -> Vec<Arc<Recalled>> {
+        let mut recalled = Vec::new();
+        for (key, loans) in self.by_key.iter_mut().filter(|(key, _)| which(key)) {
+            for loan in loans.iter_mut().filter(|loan| !loan.is_over(now)) {
+                let of_loan = loan.recalled.get_or_insert_with(|| {
+                    let recalled = Recalled::new(loan.until);
+                    let (group, key) = (group.name.clone(), key.clone());
+                    let version = ANY_VERSION;
+                    let told = Invalidation { group, key, version, recalled: recalled.clone() };
+                    loan.holder.tell_if_idle(told);
+                    self.metrics.called_back();
+                    recalled
+                });
+                recalled.push(Arc::clone(of_loan));
+            }
+        }
+        recalled
     }
 
     /// What was called back of a key and is not over.

@@ -115,8 +115,10 @@ impl Shape {
     /// so shortly because its owner may have another value.
     pub(super) fn stale_life(&self, entry: &Stored) -> Duration {
         match self.supply {
-            Supply::None | Supply::Fixed(_) => Duration::ZERO,
-            Supply::Asked(_) if entry.is_stand_in() => Duration::ZERO,
+            Supply::Fixed(_) => Duration::ZERO,
+            _ if entry.is_stand_in() => Duration::ZERO,
+            // For those who wait while the holder of a load token brings the next value.
+            Supply::None => self.definition.stale_while_revalidate,
             Supply::Asked(_) => {
                 let renewable =
                     if entry.validator().is_empty() { Duration::ZERO } else { RENEWABLE_FOR };
@@ -192,6 +194,7 @@ impl Group {
         self.critical.each(|stripe| {
             if has_new_origin {
                 stripe.flights.fence_all();
+                stripe.tokens.end_where(|_| true);
             }
         });
         // Entries may be over earlier than was noted.

@@ -29,6 +29,8 @@ pub(super) struct Counters {
     pub(super) renewals: Counter,
     pub(super) sets: Counter,
     pub(super) deletes: Counter,
+    pub(super) tokens: Counter,
+    pub(super) lost_tokens: Counter,
 }
 
 /// A group's numbers at one moment. Counts are since the group was made.
@@ -50,6 +52,10 @@ pub struct GroupStats {
     pub sets: u64,
     /// Deletes that removed an entry.
     pub deletes: u64,
+    /// Load tokens that were handed out.
+    pub tokens: u64,
+    /// Writes that came with one which did not count any more.
+    pub lost_tokens: u64,
     /// Entries thrown out for want of room. This and the next two are as of now with
     /// [`Eviction::Lru`](crate::store::Eviction::Lru), else as of the last [`Group::maintain`] or
     /// shortly after it; evictions may then lag behind by the few that raced with a write of the
@@ -76,6 +82,8 @@ impl Group {
             renewals: self.counters.renewals.get(),
             sets: self.counters.sets.get(),
             deletes: self.counters.deletes.get(),
+            tokens: self.counters.tokens.get(),
+            lost_tokens: self.counters.lost_tokens.get(),
             evictions: shape.evicted_before + shape.store.evictions(),
             entries: shape.store.entries(),
             used_bytes: shape.store.weight(),

@@ -54,7 +54,7 @@ impl Tombstones {
 
     /// Drops what has had its time.
     pub(super) fn tidy(&mut self, now: Duration) {
-        self.by_slot.retain(|tombstone| tombstone.until > now);
+        self.by_slot.retain(|_, tombstone| tombstone.until > now);
         self.floor = self.floor.filter(|floor| floor.until > now);
     }
 }

@@ -21,6 +21,7 @@ impl Group {
         self.follow_floors();
         let now = self.clock.monotonic();
         self.critical.tidy(now);
+        self.purges.tidy(now);
         if self.sweep_is_due(now) {
             self.sweep(now);
         }

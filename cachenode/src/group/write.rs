@@ -9,6 +9,7 @@ use common::{
     entry::Version,
     error::{Code, Error},
     key::Key,
+    tags::Tags,
 };
 
 use super::{Applied, Authority, Group, OpId, applied::Answer, critical::Stripe, shape::Shape};
@@ -52,10 +53,14 @@ pub struct Write<'a> {
     pub value: &'a [u8],
     /// Its content type; empty: `application/octet-stream`.
     pub content_type: &'a str,
+    /// Its tags, as [`common::tags`] keeps them.
+    pub tags: &'a str,
     /// How long it lives; `None` or zero: as long as the group says.
     pub ttl: Option<Duration>,
     /// When to do it.
     pub condition: Condition,
+    /// Only if this is the key's load token.
+    pub token: Option<u64>,
     /// Which write it is, so that a retry is answered and not applied again.
     pub op: Option<OpId>,
 }
@@ -80,6 +85,8 @@ pub struct Copied<'a> {
     pub value: &'a [u8],
     /// Its content type; empty: `application/octet-stream`.
     pub content_type: &'a str,
+    /// Its tags, as [`common::tags`] keeps them.
+    pub tags: &'a str,
     /// The version that it has there, and will have here.
     pub version: Version,
     /// Time since it was stored there.
@@ -95,17 +102,21 @@ impl Group {
     ///
     /// # Errors
     /// What `owned` says; `invalid_request` for a key or content type that can't be;
-    /// `too_large`; `precondition_failed`.
+    /// `too_large`; `precondition_failed`; `lease_lost`.
     pub fn set<E: From<Error>>(
         &self,
         write: &Write<'_>,
         owned: impl FnOnce() -> Result<Authority, E>,
     ) -> Result<Applied, E> {
-        let Write { key, value, content_type, ttl, ref condition, op } = *write;
-        let mut entry = NewEntry { key, content_type, value, ..NewEntry::default() };
+        let Write { key, value, content_type, tags, ttl, ref condition, token, op } = *write;
+        let mut entry = NewEntry { key, content_type, tags, value, ..NewEntry::default() };
         self.shape().check(&entry)?;
         self.change(key, condition, op, owned, |change, stripe| {
             let Change { slot, shape, authority, now, known, there } = change;
+            if token.is_some_and(|it| !self.counts(&stripe.tokens, key, it, authority, now)) {
+                self.counters.lost_tokens.add();
+                return Answer::LeaseLost;
+            }
             entry.version = self.next_version(stripe, slot, authority, known, now);
             entry.expires = shape.expires(ttl, authority, now, &self.chance);
             entry.is_stand_in = authority.is_stand_in();
@@ -147,7 +158,7 @@ impl Group {
     /// Takes over an entry of another node if it is newer than what is known of its key; whether
     /// it did. Who may send it is the caller's business.
     pub fn apply(&self, copy: &Copied<'_>) -> bool {
-        let Copied { key, value, content_type, version, age, ttl_left } = *copy;
+        let Copied { key, value, content_type, tags, version, age, ttl_left } = *copy;
         self.hybrid.observe(version.clock);
         let slot = self.slots.of(key);
         let mut stripe = self.critical.enter(slot);
@@ -156,6 +167,7 @@ impl Group {
         let entry = NewEntry {
             key,
             content_type,
+            tags,
             value,
             version,
             stored: now.saturating_sub(age),
@@ -166,7 +178,8 @@ impl Group {
         // An expired entry counts as long as it is there: it is still the newest that is known.
         let before = shape.store.get(slot, key);
         let known = before.as_ref().map(Stored::version).max(stripe.tombstones.newest(slot, now));
-        if known >= Some(version) || shape.check(&entry).is_err() {
+        let is_purged = self.purges.refuse(version.clock, key, tags);
+        if known >= Some(version) || is_purged || shape.check(&entry).is_err() {
             return false;
         }
         self.keep(&shape, slot, &Stored::new(&entry), before.is_some());
@@ -194,6 +207,7 @@ impl Group {
         let slot = self.slots.of(key);
         let mut stripe = self.critical.enter(slot);
         stripe.flights.fence(key);
+        stripe.tokens.end(key);
         self.shape().store.remove_if(slot, &|entry| entry.is_stand_in() && entry.is_of(key));
     }
 
@@ -238,6 +252,7 @@ impl Shape {
     /// Whether an entry is one that this group can keep.
     pub(super) fn check(&self, entry: &NewEntry<'_>) -> Result<(), Error> {
         Key::check(entry.key)?;
+        Tags::check(entry.tags)?;
         let type_bytes = entry.content_type.len();
         if type_bytes > MAX_CONTENT_TYPE_BYTES {
             let message = format!(

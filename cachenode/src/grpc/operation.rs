@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     group::{
-        Authority, Before, Condition, Delete, Found, Group, Item, Lending, OpId, Partition,
-        Waiting, Way, Write,
+        Authority, Before, Condition, Delete, Found, Group, Item, Leased, Lending, OpId, Partition,
+        TOKEN_RETRY, Waiting, Way, Write,
     },
     groups::GroupMap,
     loans::Holder,
@@ -297,7 +297,22 @@ fn get(
         }
         Ok::<_, Failure>(allowed)
     };
-    let found = group.get_up_to(most, &request.key, *now, loading)?;
+    // An origin is asked by one for all anyway.
+    let found = if request.lease && !group.has_origin() {
+        let owned = || authority_now(node, request, sender);
+        match group.get_leased(most, &request.key, owned)? {
+            // Somebody is about to bring another value.
+            Leased::Found(Found::Stale(item)) => Found::Hit(item),
+            Leased::Found(found) => found,
+            Leased::Token(token) => {
+                let to_bring = true;
+                return Ok(v1::Reply { to_bring, version_lo: token, ..Default::default() });
+            }
+            Leased::Taken => return Err(absent().retry_after(TOKEN_RETRY).into()),
+        }
+    } else {
+        group.get_up_to(most, &request.key, *now, loading)?
+    };
     let item = match found {
         Found::Hit(item) | Found::Loaded(item) => item,
         // The origin has just failed.
@@ -389,8 +404,10 @@ fn set(
         key: &request.key,
         value: &request.value,
         content_type: &request.content_type,
+        tags: &request.tags,
         ttl: (request.ttl_ms > 0).then(|| Duration::from_millis(request.ttl_ms)),
         condition: condition(request.condition.as_ref())?,
+        token: Some(request.lease_token).filter(|token| *token != 0),
         op: op_id(request)?,
     };
     let applied = group.set(&write, || authority_to_write(node, request, sender))?;

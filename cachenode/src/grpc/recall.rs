@@ -18,7 +18,8 @@ impl NodeService {
             return None;
         };
         // Another answer to a write says that it was not looked at.
-        let (Code::Ok | Code::NotFound | Code::PreconditionFailed) = reply.code() else {
+        let (Code::Ok | Code::NotFound | Code::PreconditionFailed | Code::LeaseLost) = reply.code()
+        else {
             return None;
         };
         let groups = self.groups.now();

@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 use common::{
     discovery::NodeRecord,
     error::{Code, Error},
+    link::frame::is_conditional,
     near::LEASE,
     route::{Handed, Member, Router},
 };
@@ -117,7 +118,7 @@ pub(super) async fn relay(op: &Deferred) -> Kind {
             Handed::Refused => true,
             Handed::NotReached => false,
             // The outcome is unknown: it may not be done here as well, or not yet.
-            Handed::Unknown { lasting } if is_write && (lasting || request.condition.is_some()) => {
+            Handed::Unknown { lasting } if is_write && (lasting || is_conditional(request)) => {
                 node.metrics.relays_failed.inc();
                 return outcome_unknown();
             }

@@ -126,6 +126,16 @@ impl Takeovers {
 
     /// Lets a write wait for those by which its key was gained.
     pub(super) fn delay(&self, node: &NodeService, request: &v1::Request, recall: &mut Recall) {
+        let has_gained = |it: &Takeover| it.has_gained(&node.id, &request.group, &request.key);
+        self.delay_by(node, has_gained, recall);
+    }
+
+    /// Lets what concerns many keys wait for all of them.
+    pub(super) fn delay_all(&self, node: &NodeService, recall: &mut Recall) {
+        self.delay_by(node, |_| true, recall);
+    }
+
+    fn delay_by(&self, node: &NodeService, which: impl Fn(&Takeover) -> bool, recall: &mut Recall) {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
@@ -133,10 +143,8 @@ impl Takeovers {
         let mut under_way = self.lock();
         under_way.retain(|it| !it.is_over(now));
         self.count.store(under_way.len(), Ordering::Release);
-        let gained = under_way.iter();
-        gained
-            .filter(|it| it.has_gained(&node.id, &request.group, &request.key))
-            .for_each(|it| recall.and_after(it.over.subscribe()));
+        let waited_for = under_way.iter().filter(|it| which(it));
+        waited_for.for_each(|it| recall.and_after(it.over.subscribe()));
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Takeover>>> {

@@ -49,6 +49,7 @@ pub(super) async fn set(
         content_type: request.content_type,
         ttl: (request.ttl_ms > 0).then(|| Duration::from_millis(request.ttl_ms)),
         condition: request.condition,
+        ..Write::default()
     };
     let ask = Ask::set(GroupName::new(request.group)?, Key::new(request.key)?, write);
     let (reply, node_id) = answer(service, ask).await?;

@@ -17,14 +17,17 @@ use common::{
     worker::{Workers, default_workers},
 };
 use proto::v1::{Role, cache_server::CacheServer};
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use uuid::Uuid;
 
 use super::{
-    StartError, definitions::Local, following, hinting, proposing, relinquish, steadying,
+    StartError, definitions::Local, following, hinting, proposing, purging, relinquish, steadying,
     taking_over,
 };
 use crate::{
@@ -134,6 +137,7 @@ pub(super) fn service(
         newer: Newer::default(),
         unknown: Unknown::default(),
         away: Away::new(metrics.clone()),
+        purged: Notify::new(),
         absences: Absences::new(),
         metrics,
     })
@@ -224,6 +228,7 @@ fn mind_others(service: &Arc<NodeService>, lifecycle: &Lifecycle, serving: &Stop
     let (node, stop) = (|| Arc::clone(service), || serving.soft.clone());
     lifecycle.spawn_critical("ring", relinquish::follow_ring(node(), stop()));
     lifecycle.spawn_critical("relinquish", relinquish::give_up(node(), stop()));
+    lifecycle.spawn_critical("purging", purging::carry_out(node(), stop()));
     lifecycle.spawn_critical("pulse", steadying::pulse(node(), stop()));
     let shared = router();
     let settling = steadying::settle(node(), Arc::clone(&shared), stop());

@@ -11,7 +11,10 @@ mod template;
 use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use common::config::{HttpSettings, is_link_local};
+use common::{
+    config::{HttpSettings, is_link_local},
+    tags::Tags,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{
     Client, ClientBuilder, RequestBuilder, Response, Url,
@@ -28,6 +31,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// How long an unused connection is kept.
 const KEEP_UNUSED: Duration = Duration::from_secs(30);
 
+/// Says which tags a value has.
+const TAGS: HeaderName = HeaderName::from_static("ringway-tags");
 /// Why a server is not asked.
 pub(super) const IS_LINK_LOCAL: &str =
     "it means a link-local address; set allow_link_local = true if that is meant";
@@ -170,7 +175,17 @@ fn with(answer: &Response, value: Bytes) -> Loaded {
     let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let content_type = text(header::CONTENT_TYPE).unwrap_or_default().to_owned();
     let validator = validator(answer.headers()).unwrap_or_default().to_owned();
-    Loaded { value, content_type, validator, ttl: freshness::of(answer.headers()) }
+    let (tags, ttl) = (tags(answer.headers()), freshness::of(answer.headers()));
+    Loaded { value, content_type, tags, validator, ttl }
+}
+
+/// The tags that an answer has. Those that can't be are told as they are, so that the value is not
+/// kept: a purge could not find it.
+fn tags(headers: &HeaderMap) -> String {
+    let lists = headers.get_all(TAGS).into_iter();
+    let lists: Vec<_> = lists.map(|list| String::from_utf8_lossy(list.as_bytes())).collect();
+    let parsed = Tags::parse(lists.iter().map(AsRef::as_ref));
+    parsed.map_or_else(|_| lists.join(","), Tags::into_string)
 }
 
 /// What the answer can be recognised by: its `ETag`, else its `Last-Modified` (RFC 9110, 8.8). The two

@@ -1,4 +1,5 @@
-//! One entry in one allocation: what is known about it, its key, content type, validator and value.
+//! One entry in one allocation: what is known about it, its key, content type, tags, validator and
+//! value.
 //!
 //! Times are milliseconds of the injected monotonic clock. The value leaves as `Bytes` that keep
 //! the allocation alive, so it is copied once, when it is stored.
@@ -19,8 +20,8 @@ const HEAD_BYTES: u64 = 64;
 /// The least that is allocated, and the step between the sizes of small allocations.
 const STEP: u64 = 16;
 
-/// The block that is allocated for an entry whose key, content type and value take so many bytes
-/// together.
+/// The block that is allocated for an entry whose key, content type, tags and value take so many
+/// bytes together.
 ///
 /// Allocators keep blocks of some sizes only: four between a power of two and the next. What is
 /// asked for is rounded up, by a tenth on average, and that is memory too.
@@ -46,16 +47,19 @@ struct Header {
     accessed_ms: AtomicU64,
     key_bytes: u16,
     type_bytes: u16,
-    /// In what alignment leaves free: an entry without a validator takes no byte more for it.
+    /// This and the next are in what alignment leaves free: an entry without them takes no byte more.
+    tags_bytes: u16,
     validator_bytes: u8,
     is_stand_in: bool,
 }
 
-/// What an entry is made of. Key and content type fit `u16` lengths; the group sees to that.
+/// What an entry is made of. Key, content type and tags fit `u16` lengths; the group sees to that.
 #[derive(Default)]
 pub(crate) struct NewEntry<'a> {
     pub(crate) key: &'a str,
     pub(crate) content_type: &'a str,
+    /// A list as [`common::tags`] keeps it.
+    pub(crate) tags: &'a str,
     /// By what its origin tells whether the value is still true; empty: nothing. One that is longer than
     /// [`MAX_VALIDATOR_BYTES`] is not kept.
     pub(crate) validator: &'a str,
@@ -71,10 +75,11 @@ pub(crate) struct NewEntry<'a> {
 }
 
 impl NewEntry<'_> {
-    /// Bytes of key, content type, validator and value as they are kept.
+    /// Bytes of key, content type, tags, validator and value as they are kept.
     pub(crate) fn content_bytes(&self) -> u64 {
-        let words = self.key.len() + kept(self.content_type).len() + self.validator().len();
-        (words + self.value.len()) as u64
+        let names = self.key.len() + kept(self.content_type).len();
+        let words = self.tags.len() + self.validator().len();
+        (names + words + self.value.len()) as u64
     }
 
     fn validator(&self) -> &str {
@@ -96,16 +101,17 @@ pub struct Stored(ThinArc<Header, u8>);
 
 impl Stored {
     pub(crate) fn new(entry: &NewEntry<'_>) -> Self {
-        let (content_type, validator) = (kept(entry.content_type), entry.validator());
-        let parts =
-            [entry.key.as_bytes(), content_type.as_bytes(), validator.as_bytes(), entry.value];
+        let words = [entry.key, kept(entry.content_type), entry.tags, entry.validator()];
+        let [key, content_type, tags, validator] = words.map(str::as_bytes);
+        let parts = [key, content_type, tags, validator, entry.value];
         let header = Header {
             version: entry.version,
             stored_ms: AtomicU64::new(millis(entry.stored)),
             expires_ms: AtomicU64::new(entry.expires.map_or(NEVER, millis)),
             accessed_ms: AtomicU64::new(millis(entry.now)),
-            key_bytes: entry.key.len() as u16,
+            key_bytes: key.len() as u16,
             type_bytes: content_type.len() as u16,
+            tags_bytes: tags.len() as u16,
             validator_bytes: validator.len() as u8,
             is_stand_in: entry.is_stand_in,
         };
@@ -133,8 +139,12 @@ impl Stored {
         usize::from(self.header().key_bytes)
     }
 
-    fn validator_start(&self) -> usize {
+    fn tags_start(&self) -> usize {
         self.type_start() + usize::from(self.header().type_bytes)
+    }
+
+    fn validator_start(&self) -> usize {
+        self.tags_start() + usize::from(self.header().tags_bytes)
     }
 
     fn value_start(&self) -> usize {
@@ -172,7 +182,13 @@ impl Stored {
 
     /// The content type; empty: [`DEFAULT_CONTENT_TYPE`].
     pub fn content_type(&self) -> &str {
-        let bytes = &self.0.slice[self.type_start()..self.validator_start()];
+        let bytes = &self.0.slice[self.type_start()..self.tags_start()];
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// Its tags, as [`common::tags`] keeps them; empty: none.
+    pub fn tags(&self) -> &str {
+        let bytes = &self.0.slice[self.tags_start()..self.validator_start()];
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
@@ -237,7 +253,7 @@ impl Stored {
         self.header().accessed_ms.fetch_max(millis(now), Ordering::Relaxed);
     }
 
-    /// Bytes of key, content type, validator and value.
+    /// Bytes of key, content type, tags, validator and value.
     pub(super) fn content_bytes(&self) -> u64 {
         self.0.slice.len() as u64
     }
@@ -297,6 +313,23 @@ mod tests {
         let stored = entry(DEFAULT_CONTENT_TYPE, b"");
         assert_eq!((stored.content_type(), stored.value_len()), ("", 0));
         assert_eq!(stored.content_bytes(), 3);
+    }
+
+    #[test]
+    fn tags_lie_in_the_entry_and_cost_nothing_where_there_are_none() {
+        let entry = NewEntry {
+            key: "Tom",
+            content_type: "text/plain",
+            tags: "a,b",
+            validator: "v1",
+            value: b"630",
+            ..NewEntry::default()
+        };
+        let stored = Stored::new(&entry);
+        assert_eq!((stored.content_type(), stored.tags()), ("text/plain", "a,b"));
+        assert_eq!((stored.validator(), stored.value_len()), ("v1", 3));
+        assert_eq!(stored.value(), "630");
+        assert_eq!((stored.content_bytes(), entry.content_bytes()), (21, 21));
     }
 
     #[test]

@@ -22,6 +22,7 @@ impl Code {
             Self::Forbidden => tonic::Code::PermissionDenied,
             Self::NotFound | Self::GroupNotFound => tonic::Code::NotFound,
             Self::PreconditionFailed => tonic::Code::FailedPrecondition,
+            Self::LeaseLost => tonic::Code::Aborted,
             Self::TooLarge => tonic::Code::OutOfRange,
             Self::RateLimited | Self::Overloaded | Self::StorageFull => {
                 tonic::Code::ResourceExhausted
@@ -42,6 +43,7 @@ impl Code {
             Self::NotFound => v1::Code::NotFound,
             Self::GroupNotFound => v1::Code::GroupNotFound,
             Self::PreconditionFailed => v1::Code::PreconditionFailed,
+            Self::LeaseLost => v1::Code::LeaseLost,
             Self::TooLarge => v1::Code::TooLarge,
             Self::UriTooLong => v1::Code::UriTooLong,
             Self::UnsupportedMedia => v1::Code::UnsupportedMedia,

@@ -123,6 +123,11 @@ pub fn uuid_of(bytes: &[u8]) -> Uuid {
     Uuid::from_slice(bytes).unwrap_or_default()
 }
 
+/// Whether a request is done only if something holds: not twice, then, and not in two places.
+pub fn is_conditional(request: &v1::Request) -> bool {
+    request.condition.is_some() || request.lease_token != 0
+}
+
 /// About how many bytes an operation takes in a batch.
 pub fn weight(op: &v1::op::Kind) -> usize {
     match op {
@@ -142,8 +147,9 @@ pub fn weight(op: &v1::op::Kind) -> usize {
 /// The same for a request that is not in its frame yet.
 pub(super) fn request_weight(request: &v1::Request) -> usize {
     let versions = request.condition.as_ref().map_or(0, |condition| condition.if_version.len());
-    let names = request.key.len() + request.group.len() + request.content_type.len();
-    OP_OVERHEAD + names + versions * VERSION_BYTES + request.value.len()
+    let names = request.key.len() + request.group.len();
+    let words = request.content_type.len() + request.tags.len();
+    OP_OVERHEAD + names + words + versions * VERSION_BYTES + request.value.len()
 }
 
 #[cfg(test)]

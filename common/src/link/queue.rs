@@ -142,6 +142,9 @@ fn same_read(a: &Call, b: &Call) -> bool {
     a.position == b.position
         && a.epoch == b.epoch
         && a.request.verb == b.request.verb
+        // One of those who would load what is missing is told to, and not the others.
+        && !a.request.lease
+        && !b.request.lease
         && a.stand_in == b.stand_in
         && a.request.stand_in == b.request.stand_in
         && a.request.key == b.request.key

@@ -15,7 +15,8 @@ use uuid::Uuid;
 use crate::{
     entry::Version,
     key::{GroupName, Key},
-    link::frame::wire_uuid,
+    link::frame::{is_conditional, wire_uuid},
+    tags::Tags,
     topology::Topology,
 };
 
@@ -31,10 +32,14 @@ pub struct Write {
     pub value: Bytes,
     /// Its content type; empty: `application/octet-stream`.
     pub content_type: String,
+    /// Its tags.
+    pub tags: Tags,
     /// Time to live; `None`: the group's own.
     pub ttl: Option<Duration>,
     /// Only if this holds.
     pub condition: Option<v1::Condition>,
+    /// Only if this is the key's load token.
+    pub token: Option<u64>,
 }
 
 impl Ask {
@@ -50,11 +55,20 @@ impl Ask {
         self
     }
 
+    /// And be told, if there is none, whether to bring it.
+    #[must_use]
+    pub fn to_load(mut self) -> Self {
+        Arc::make_mut(&mut self.0).lease = true;
+        self
+    }
+
     /// Write a key.
     pub fn set(group: GroupName, key: Key, write: Write) -> Self {
         Self::of(v1::Request {
             value: write.value,
             content_type: write.content_type,
+            tags: write.tags.into_string(),
+            lease_token: write.token.unwrap_or(0),
             ttl_ms: write.ttl.map_or(0, ttl_ms),
             condition: write.condition,
             ..Self::plain(v1::Verb::Set, group, key)
@@ -122,7 +136,7 @@ impl OpIds {
     }
 
     pub(super) fn name(&self, request: &mut Arc<v1::Request>) {
-        if request.verb() != v1::Verb::Get && request.condition.is_none() {
+        if request.verb() != v1::Verb::Get && !is_conditional(request) {
             let request = Arc::make_mut(request);
             request.op_link = self.link.clone();
             request.op_seq = self.next.fetch_add(1, Ordering::Relaxed);

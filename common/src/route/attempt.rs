@@ -132,7 +132,7 @@ impl Router {
             Judged::Done(next) => next,
             Judged::Unknown { error, .. } if is_read => Next::Elsewhere(error),
             Judged::Unknown { lasting, .. }
-                if lasting || errand.asked.request.condition.is_some() =>
+                if lasting || frame::is_conditional(&errand.asked.request) =>
             {
                 Next::Return(Err(outcome_unknown()))
             }

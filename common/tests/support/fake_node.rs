@@ -348,6 +348,13 @@ impl Cache for Handler {
         Err(Status::unimplemented("a fake"))
     }
 
+    async fn purge(
+        &self,
+        _: Request<v1::PurgeRequest>,
+    ) -> Result<Response<v1::PurgeResponse>, Status> {
+        Err(Status::unimplemented("a fake"))
+    }
+
     async fn loans(
         &self,
         _: Request<v1::LoansRequest>,

@@ -8,6 +8,7 @@ use common::{
     error::Error,
     key::{GroupName, Key, NameError},
     route::{Ask, Done, Write},
+    tags::Tags,
 };
 use http::HeaderValue;
 use proto::v1::Condition;
@@ -38,6 +39,7 @@ pub(super) struct Item<'de> {
     pub(super) ttl: Option<Ttl>,
     pub(super) if_absent: Option<bool>,
     pub(super) if_match: Option<String>,
+    pub(super) tags: Option<Vec<String>>,
 }
 
 /// A time to live: seconds, or a text such as `1h`.
@@ -126,7 +128,10 @@ impl Item<'_> {
             }
         };
         let ttl = self.ttl.take().map(Ttl::duration).transpose()?;
-        Ok(Write { value, content_type, ttl, condition: None })
+        let tags = self.tags.take().unwrap_or_default();
+        let tags = Tags::parse(tags.iter().map(String::as_str));
+        let tags = tags.map_err(|error| Problem::Item(error.to_string()))?;
+        Ok(Write { value, content_type, tags, ttl, ..Write::default() })
     }
 
     /// The bytes to store, and their type if nobody says otherwise.

@@ -56,6 +56,7 @@ impl List {
                 "ttl",
                 "if_absent",
                 "if_match",
+                "tags",
             ],
             Self::Delete => &["group", "key", "if_match"],
         }
@@ -352,6 +353,7 @@ impl<'de> Visitor<'de> for OneItem<'_> {
                 "content_type" => fill(&mut item.content_type, &mut map)?,
                 "ttl" => fill(&mut item.ttl, &mut map)?,
                 "if_absent" => fill(&mut item.if_absent, &mut map)?,
+                "tags" => fill(&mut item.tags, &mut map)?,
                 _ => fill(&mut item.if_match, &mut map)?,
             };
             if again {

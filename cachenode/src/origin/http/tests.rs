@@ -74,6 +74,20 @@ async fn a_value_comes_with_its_type_and_its_time() {
 }
 
 #[tokio::test]
+async fn a_value_comes_with_its_tags() {
+    for (headers, tags) in [
+        ("Ringway-Tags: a, b\r\nRingway-Tags: c,a\r\n", "a,b,c"),
+        ("", ""),
+        // It can't be kept, and the group sees that.
+        ("Ringway-Tags: a b, c\r\n", "a b, c"),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 1\r\n\r\nx");
+        let loaded = load("Tom", answer).await.unwrap().unwrap();
+        assert_eq!(loaded.tags, tags);
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_told_from_what_failed() {
     for status in ["404 Not Found", "410 Gone"] {
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 1\r\n\r\nx");

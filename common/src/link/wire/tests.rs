@@ -40,10 +40,14 @@ prop_compose! {
         (group_id_hi, group_id_lo, group_revision) in (number(), number(), number()),
         (op_link, op_seq, ttl_ms) in (bytes(), number(), number()), loan_ms in any::<u32>(),
         condition in option::weighted(0.2, condition()), value in bytes(),
+        (tags, lease, lease_token) in prop_oneof![
+            4 => Just((String::new(), false, 0)),
+            1 => (text(), any::<bool>(), number()),
+        ],
     ) -> v1::Request {
         v1::Request {
             verb, group, key, try_ms, budget_ms, stand_in, group_id_hi, group_id_lo, group_revision, op_link,
-            op_seq, condition, value, content_type, ttl_ms, loan_ms,
+            op_seq, condition, value, content_type, ttl_ms, loan_ms, tags, lease, lease_token,
         }
     }
 }
@@ -54,10 +58,11 @@ prop_compose! {
         value in bytes(), (version_hi, version_lo) in (number(), number()),
         (age_ms, ttl_ms) in (number(), number()), (created, use_bulk, loan_ms) in any::<(bool, bool, u32)>(),
         (collapsed, not_stored, stale_ms) in any::<(bool, bool, u32)>(),
+        to_bring in prop::bool::weighted(0.2),
     ) -> v1::Reply {
         v1::Reply {
             code, message, value, content_type, version_hi, version_lo, age_ms, ttl_ms, source,
-            created, use_bulk, loan_ms, collapsed, not_stored, stale_ms,
+            created, use_bulk, loan_ms, collapsed, not_stored, stale_ms, to_bring,
         }
     }
 }

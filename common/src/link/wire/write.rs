@@ -154,11 +154,15 @@ fn write_request(id: u64, asked: &v1::Request, added: &Small, frame: &mut impl B
         content_type,
         ttl_ms,
         loan_ms,
+        tags,
+        lease,
+        lease_token,
         group_id_hi,
         group_id_lo,
     } = asked;
     let says_times = *try_ms != 0 || *budget_ms != 0 || *stand_in;
-    if condition.is_some() || says_times {
+    let is_rare = !tags.is_empty() || *lease || *lease_token != 0;
+    if condition.is_some() || says_times || is_rare {
         write_op_head(id, op::REQUEST, asked.encoded_len() + added.len(), frame);
         asked.encode_raw(frame);
         return frame.put_slice(added.bytes());
@@ -202,7 +206,12 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
         collapsed,
         not_stored,
         stale_ms,
+        to_bring,
     } = said;
+    if *to_bring {
+        write_op_head(id, op::REPLY, said.encoded_len(), frame);
+        return said.encode_raw(frame);
+    }
     let mut numbers = Small::new();
     numbers.varint(reply::CODE, i64::from(*code) as u64);
     numbers.fixed64(reply::VERSION_HI, *version_hi);

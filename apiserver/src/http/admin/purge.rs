@@ -1,0 +1,98 @@
+//! `POST /admin/groups/{name}/purge`: a group, or what of it has a key prefix or a tag, is absent from
+//! then on, on all nodes.
+
+use axum::{
+    Json,
+    extract::{Path, Request, State},
+    response::{IntoResponse, Response},
+};
+use common::{
+    error::{Code, Error, Result},
+    key::GroupName,
+};
+use proto::v1::PurgeRequest;
+use serde::Serialize;
+
+use super::super::{AppState, body, target};
+use crate::purge::{Part, everywhere};
+
+#[derive(Serialize)]
+struct Purged<'a> {
+    group: &'a str,
+    prefixes: &'a [String],
+    tags: &'a [String],
+    nodes: Vec<Node>,
+}
+
+#[derive(Serialize)]
+struct Node {
+    id: String,
+    /// Entries that the group had there, of whatever key or tag; about.
+    entries: u64,
+    /// The whole group was purged: that was asked for, or the node remembers too many prefixes and tags.
+    everything: bool,
+}
+
+/// The handler.
+pub(super) async fn run(
+    State(worker): AppState,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    body::discard(&parts.headers, body);
+    let asked = match asked(name, parts.uri.query().unwrap_or_default()) {
+        Ok(asked) => asked,
+        Err(error) => return worker.refuse(&error),
+    };
+    let done = match everywhere(&worker.process.route, &asked).await {
+        Ok(done) => done,
+        Err(error) => return worker.refuse(&error),
+    };
+    let node =
+        |Part { node, entries, everything }| Node { id: node.to_string(), entries, everything };
+    let nodes = done.into_iter().map(node).collect();
+    let PurgeRequest { group, prefixes, tags } = &asked;
+    Json(Purged { group, prefixes, tags, nodes }).into_response()
+}
+
+/// What is to be purged. What is not understood is refused: it may have been meant to say that less is.
+fn asked(name: String, query: &str) -> Result<PurgeRequest> {
+    let group = GroupName::new(name)?.into_string();
+    let mut asked = PurgeRequest { group, ..PurgeRequest::default() };
+    for (name, value) in target::pairs(query).filter(|(name, _)| !name.is_empty()) {
+        let list = match name {
+            "prefix" => &mut asked.prefixes,
+            "tag" => &mut asked.tags,
+            _ => {
+                let text = format!("a purge takes prefix= and tag=, or nothing, but not {name}=");
+                return Err(Error::new(Code::InvalidRequest, text));
+            }
+        };
+        list.push(target::form_decode(value, name)?);
+    }
+    Ok(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_and_tags_are_read_and_nothing_else() {
+        let read = |query| asked("g".to_owned(), query);
+        let all = read("").unwrap();
+        assert_eq!((all.prefixes.len(), all.tags.len()), (0, 0));
+        let some = read("prefix=a%2Fb+c&tag=x&tag=y").unwrap();
+        assert_eq!(
+            (some.prefixes, some.tags),
+            (vec!["a/b c".into()], vec!["x".into(), "y".into()])
+        );
+        let error = read("prefx=a").unwrap_err();
+        assert_eq!(error.message(), "a purge takes prefix= and tag=, or nothing, but not prefx=");
+        assert!(read("prefix=%FF").is_err());
+        assert!(asked("no group".to_owned(), "").is_err());
+        // An empty one is for the nodes to refuse, and not taken for none.
+        assert_eq!(read("prefix=").unwrap().prefixes, [""]);
+    }
+}
