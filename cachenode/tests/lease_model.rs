@@ -203,19 +203,17 @@ impl Bench {
     }
 
     fn purge(&mut self, purge: Purge) {
-        let (scope, covers): (_, Box<dyn Fn(usize, &Held) -> bool>) = match purge {
-            Purge::All => (Scope::Everything, Box::new(|_, _| true)),
-            Purge::Prefix(prefix) => {
-                let covers = move |key: usize, _: &Held| KEYS[key].starts_with(prefix);
-                (Scope::Prefix(prefix.into()), Box::new(covers))
-            }
-            Purge::Tag(tag) => {
-                (Scope::Tag(TAGS[tag].into()), Box::new(move |_, held: &Held| held.tag == tag))
-            }
-        };
-        let _ = self.group.purge(&[scope]);
+        let _ = self.group.purge(&[match purge {
+            Purge::All => Scope::Everything,
+            Purge::Prefix(prefix) => Scope::Prefix(prefix.into()),
+            Purge::Tag(tag) => Scope::Tag(TAGS[tag].into()),
+        }]);
         for (key, held) in self.held.iter_mut().enumerate() {
-            held.take_if(|held| covers(key, held));
+            held.take_if(|held| match purge {
+                Purge::All => true,
+                Purge::Prefix(prefix) => KEYS[key].starts_with(prefix),
+                Purge::Tag(tag) => held.tag == tag,
+            });
         }
         match purge {
             Purge::Prefix(prefix) => self.end(|key| KEYS[key].starts_with(prefix)),

@@ -23,7 +23,7 @@ use crate::{loans::Recall, store::Stored};
 pub const MAX_PURGES: usize = 64;
 
 /// Entries that a walk finds before it removes them, at most: 8 MiB of slots.
-const WALK_LIMIT: usize = 1 << 20;
+const WALK_LIMIT: usize = 1_048_576;
 
 /// What a purge is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
