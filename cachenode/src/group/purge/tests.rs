@@ -277,7 +277,7 @@ async fn a_load_that_began_before_a_purge_stores_nothing() {
         let run =
             tokio::spawn(async move { group.load(ticket, || Some(Authority::owner(1))).await });
         yield_now().await;
-        let _ = bench.group.purge(&[scope.clone()]);
+        let _ = bench.group.purge(std::slice::from_ref(&scope));
         bench.group.carry_out_purges();
         go.send(()).unwrap();
         run.await.unwrap();
