@@ -186,6 +186,8 @@ async fn requests_that_cannot_be_are_refused_one_by_one() {
     let ops = cases.iter().zip(0..).map(|((case, _), id)| request(id, case.clone())).collect();
     let answer = exchange(&server, &[batch(epoch, ops)]).await.unwrap();
     let mut answers = answers(&answer);
+    // A group that the node does not know is looked up first.
+    answers.retain(|(_, kind)| !matches!(kind, Kind::Pending(_)));
     answers.sort_by_key(|answer| answer.0);
     assert_eq!(answers.len(), cases.len(), "{answer:?}");
     for ((id, kind), (_, expected)) in answers.iter().zip(&cases) {

@@ -109,7 +109,7 @@ async fn a_postgresql_is_asked() {
 #[tokio::test]
 async fn what_postgresql_gives_becomes_text() {
     let postgres = Postgres::start().await.unwrap();
-    let url = postgres.url();
+    let url = postgres.url_with("${DB_PASSWORD}");
     let types = [
         ("text", "'é'::text", "text/plain", "é"),
         ("varchar", "'a'::varchar(5)", "text/plain", "a"),
