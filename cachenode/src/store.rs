@@ -15,7 +15,7 @@ use std::{hash::BuildHasher, sync::Arc};
 
 use foldhash::{SharedSeed, quality::SeedableRandomState};
 
-pub use self::stored::{DEFAULT_CONTENT_TYPE, Stored};
+pub use self::stored::{DEFAULT_CONTENT_TYPE, Stored, Times};
 use self::{lru::LruStore, moka::MokaStore, stored::block_bytes};
 pub(crate) use self::{moving::Moving, stored::NewEntry};
 

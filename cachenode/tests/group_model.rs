@@ -197,8 +197,8 @@ impl Run {
         let Found::Hit(item) = found else { return Err(TestCaseError::fail("a hit")) };
         prop_assert_eq!(&item.entry.value()[..], &[expected.value]);
         prop_assert_eq!(item.entry.version(), expected.version);
-        prop_assert_eq!(item.ttl_left, Some(expected.expires - now));
-        prop_assert_eq!(item.age, now - expected.stored);
+        prop_assert_eq!(item.times.ttl_left(), Some(expected.expires - now));
+        prop_assert_eq!(item.times.age(), now - expected.stored);
         Ok(())
     }
 

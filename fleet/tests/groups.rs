@@ -10,6 +10,7 @@ use fleet::{
     etcd::{Data, Etcd},
     eventually,
     http::{self, Response},
+    proxy::Rule,
 };
 use serde_json::{Value, json};
 use tonic::transport::Endpoint;
@@ -136,6 +137,20 @@ async fn a_group_is_made_changed_and_deleted_for_everybody() {
         let answer = here.write("users", &format!("k{key}"), "new").await.unwrap();
         assert_eq!(answer.status, 201, "{}", answer.text());
     }
+}
+
+#[tokio::test]
+async fn a_group_that_nodes_have_not_heard_of_yet_is_purged_on_all_of_them() {
+    let cluster = Cluster::start(Plan::default().proxied()).await.unwrap();
+    let late = Rule::Delay { to_target: Duration::ZERO, to_client: Duration::from_millis(100) };
+    cluster.nodes().iter().for_each(|node| node.etcd_proxy().set(late));
+    let gateway = cluster.gateway(0);
+    assert_eq!(put(gateway, "new", json!({})).await.status, 201);
+    let path = "/admin/groups/new/purge";
+    let purged = http::request(gateway.address(), "POST", path, &[], String::new()).await.unwrap();
+    assert_eq!(purged.status, 200, "{}", purged.text());
+    let nodes = purged.json()["nodes"].as_array().map(Vec::len);
+    assert_eq!(nodes, Some(cluster.nodes().len()), "{}", purged.text());
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ fn from_path(path: &str, query: &str) -> Result<Target> {
 }
 
 pub(super) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut rest = Some(query);
+    let mut rest = Some(query).filter(|query| !query.is_empty());
     iter::from_fn(move || {
         let text = rest?;
         let (pair, after) = split_at(text, b'&');
@@ -131,10 +131,11 @@ fn required<'a>(value: Option<&'a str>, name: &str) -> Result<&'a str> {
 }
 
 pub(super) fn form_decode(text: &str, name: &str) -> Result<String> {
-    if text.bytes().any(|byte| byte == b'+') {
-        return decode(&text.replace('+', " "), name);
+    // One look for both: a key seldom has either.
+    if text.bytes().all(|byte| byte != b'+' && byte != b'%') {
+        return Ok(text.to_owned());
     }
-    decode(text, name)
+    decode(&text.replace('+', " "), name)
 }
 
 fn decode(text: &str, name: &str) -> Result<String> {

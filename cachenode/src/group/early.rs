@@ -49,12 +49,15 @@ impl LoadTime {
 impl Group {
     /// Whether a value that is there had better be loaded anew by the one who reads it. `until` is for
     /// how long others will not ask for it again, as they hold it.
+    #[inline]
     pub(super) fn is_early(&self, shape: &Shape, item: &Item, until: Duration) -> bool {
         let earliness = shape.definition.early_refresh;
         if earliness == 0 || item.entry.is_stand_in() {
             return false;
         }
-        let (Some(left), Supply::Asked(_)) = (item.ttl_left, &shape.supply) else { return false };
+        let (Some(left), Supply::Asked(_)) = (item.times.ttl_left(), &shape.supply) else {
+            return false;
+        };
         let (left, unit) = (
             left.saturating_sub(until),
             self.load_time.mean().mul_f64(f64::from(earliness) / USUAL),
@@ -76,7 +79,8 @@ impl Group {
         let shape = self.shape();
         let before = shape.store.get(slot, key);
         let is_it = |entry: &Stored| {
-            entry.version() == item.entry.version() && entry.ttl_left(now) == item.ttl_left
+            entry.version() == item.entry.version()
+                && entry.times(now).ttl_left() == item.times.ttl_left()
         };
         if !before.as_ref().is_some_and(is_it) {
             return Found::Hit(item);

@@ -68,7 +68,7 @@ pub struct Stale {
 
 impl Stale {
     pub(super) fn new(entry: Stored, now: Duration, definition: &Definition) -> Self {
-        let expired = entry.expired_for(now);
+        let expired = entry.times(now).over_for();
         let within = |life: Duration| expired < life;
         Self {
             now: within(definition.stale_while_revalidate),

@@ -24,6 +24,9 @@ use crate::store::Stored;
 /// everything instead.
 const MAX_PENDING_CHANGES: usize = 8;
 
+/// Entries that a walk finds before it removes them, at most: 8 MiB of slots.
+const WALK_LIMIT: usize = 1_048_576;
+
 /// A change of the ring: what was stored before `tick` under keys that it gave to others is not to
 /// be read any more, even if a later change gave them back.
 struct Change {
@@ -164,23 +167,36 @@ impl Group {
     }
 
     /// Removes what the changes of the ring so far took away; how many entries that were. Walks
-    /// the whole group once for each of them: not for a worker.
+    /// the whole group once for each of them: not for a worker. Meanwhile entries don't move to another
+    /// store.
     pub fn give_up(&self) -> usize {
         let mut removed = 0;
         while let Some(change) = self.floors.with_changes(|changes| changes.first().cloned()) {
-            let hidden = &mut |entry: &Stored| change.hides_entry(entry);
-            let slots = self.shape().store.pick(hidden, usize::MAX);
-            let remove = |slot: &&u64| {
-                let _section = self.critical.enter(**slot);
-                self.shape().store.remove_if(**slot, &|entry| change.hides_entry(entry))
-            };
-            removed += slots.iter().filter(remove).count();
+            removed += self.remove_where(|entry| change.hides_entry(entry));
             self.floors.edit_changes(|changes| changes.retain(|it| !Arc::ptr_eq(it, &change)));
         }
         removed
     }
 
+    /// Removes the entries that `which` picks, each in its critical section; how many that were. Waits for a move to another store, and lets none begin.
+    pub(super) fn remove_where(&self, which: impl Fn(&Stored) -> bool) -> usize {
+        let _nobody_moves = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut removed, store) = (0, Arc::clone(&self.shape().store));
+        loop {
+            let slots = store.pick(&mut |entry| which(entry), WALK_LIMIT);
+            for &slot in &slots {
+                let _section = self.critical.enter(slot);
+                removed += usize::from(store.remove_if(slot, &which));
+            }
+            if slots.len() < WALK_LIMIT {
+                store.run_pending();
+                return removed;
+            }
+        }
+    }
+
     /// Whether an entry is below a floor.
+    #[inline]
     pub(super) fn is_hidden(&self, entry: &Stored) -> bool {
         self.floors.hides(entry) || self.purges.hide(entry)
     }

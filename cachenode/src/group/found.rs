@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::error::Error;
 
 use super::Waiting;
-use crate::store::Stored;
+use crate::store::{Stored, Times};
 
 /// What a read found.
 #[derive(Debug)]
@@ -39,12 +39,8 @@ impl Found {
 pub struct Item {
     /// Value, content type and version.
     pub entry: Stored,
-    /// Time since it was stored.
-    pub age: Duration,
-    /// Time until it expires; `None`: it never does.
-    pub ttl_left: Option<Duration>,
-    /// Time since it expired; zero where it has not.
-    pub over_for: Duration,
+    /// Its times then.
+    pub times: Times,
     /// How it came.
     pub way: Way,
 }
@@ -76,12 +72,6 @@ pub enum Before {
 
 impl Item {
     pub(super) fn new(entry: Stored, now: Duration) -> Self {
-        Self {
-            age: entry.age(now),
-            ttl_left: entry.ttl_left(now),
-            over_for: entry.expired_for(now),
-            way: Way::Kept,
-            entry,
-        }
+        Self { times: entry.times(now), way: Way::Kept, entry }
     }
 }

@@ -22,9 +22,6 @@ use crate::{loans::Recall, store::Stored};
 /// and copies from before them are refused whatever they are; if none has, everything is purged.
 pub const MAX_PURGES: usize = 64;
 
-/// Entries that a walk finds before it removes them, at most: 8 MiB of slots.
-const WALK_LIMIT: usize = 1_048_576;
-
 /// What a purge is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
@@ -238,28 +235,11 @@ impl Group {
         while let Some(newest) = self.purges.newest_pending() {
             // Changes that have begun without knowing of it are over after this, and found below.
             self.critical.each(|_| ());
-            removed += self.remove_hidden();
+            removed += self.remove_where(|entry| self.is_hidden(entry));
             let until = self.clock.monotonic() + TOMBSTONE_LIFE;
             self.purges.carried_out(newest, until);
         }
         removed
-    }
-
-    /// Removes the entries that are below a floor or purged. Meanwhile they don't move to another store.
-    fn remove_hidden(&self) -> usize {
-        let _nobody_moves = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut removed, store) = (0, Arc::clone(&self.shape().store));
-        loop {
-            let slots = store.pick(&mut |entry| self.is_hidden(entry), WALK_LIMIT);
-            for &slot in &slots {
-                let _section = self.critical.enter(slot);
-                removed += usize::from(store.remove_if(slot, &|it| self.is_hidden(it)));
-            }
-            if slots.len() < WALK_LIMIT {
-                store.run_pending();
-                return removed;
-            }
-        }
     }
 }
 

@@ -98,7 +98,7 @@ fn what_was_set_is_there_until_it_is_deleted() {
     bench.clock.advance(SECOND);
     let Found::Hit(item) = bench.get("Tom") else { panic!("a hit") };
     assert_eq!((item.entry.value(), item.entry.version()), ("630".into(), first.version));
-    assert_eq!((item.age, item.ttl_left), (SECOND, None));
+    assert_eq!((item.times.age(), item.times.ttl_left()), (SECOND, None));
     let second = bench.set("Tom", "631");
     assert!(!second.created && second.version > first.version);
     assert!(bench.delete("Tom").unwrap().version > second.version);
@@ -131,8 +131,8 @@ fn entries_expire_by_the_groups_ttl_or_their_own() {
     assert!(bench.value("own").is_some());
     bench.clock.advance(Duration::from_millis(1));
     assert!(bench.value("own").is_none());
-    assert_eq!(bench.get("group").item().unwrap().ttl_left, Some(7 * SECOND));
-    assert_eq!(bench.get("zero").item().unwrap().ttl_left, Some(7 * SECOND));
+    assert_eq!(bench.get("group").item().unwrap().times.ttl_left(), Some(7 * SECOND));
+    assert_eq!(bench.get("zero").item().unwrap().times.ttl_left(), Some(7 * SECOND));
     bench.clock.advance(7 * SECOND);
     assert!(bench.set("group", "y").created, "expired is absent");
     assert_eq!(code(bench.delete("zero")), Code::NotFound);
@@ -144,11 +144,11 @@ fn a_stand_in_keeps_nothing_for_long() {
     let stand_in = || Ok::<_, Error>(Authority::stand_in(1));
     for ttl in [None, Some(60 * SECOND), Some(2 * SECOND)] {
         bench.group.set(&Write { ttl, ..write("k", "v") }, stand_in).unwrap();
-        let left = bench.get("k").item().unwrap().ttl_left;
+        let left = bench.get("k").item().unwrap().times.ttl_left();
         assert_eq!(left, Some(ttl.unwrap_or(STAND_IN_TTL).min(STAND_IN_TTL)));
     }
     let loaded = bench.group.get("Tom", bench.clock.monotonic(), stand_in).unwrap();
-    assert_eq!(loaded.item().unwrap().ttl_left, Some(STAND_IN_TTL));
+    assert_eq!(loaded.item().unwrap().times.ttl_left(), Some(STAND_IN_TTL));
 }
 
 #[test]

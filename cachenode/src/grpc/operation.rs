@@ -332,7 +332,7 @@ pub(super) fn absent() -> Error {
 /// How a value came that is not answered because there is no other.
 pub(super) fn source_of(item: &Item) -> v1::Source {
     match item.way {
-        Way::Kept if item.over_for.is_zero() => v1::Source::Hit,
+        Way::Kept if item.times.over_for().is_zero() => v1::Source::Hit,
         Way::Kept => v1::Source::Outdated,
         Way::Loaded { before: Before::Nothing, .. } => v1::Source::Loaded,
         Way::Loaded { before: Before::Replaced, .. } => v1::Source::Reloaded,
@@ -382,12 +382,12 @@ fn value_reply(item: &Item, source: v1::Source) -> v1::Reply {
     v1::Reply {
         version_hi: version.as_of,
         version_lo: version.clock,
-        age_ms: millis(item.age),
+        age_ms: millis(item.times.age()),
         // Zero would mean that it never expires.
-        ttl_ms: item.ttl_left.map_or(0, |left| millis(left).max(1)),
+        ttl_ms: item.times.ttl_left().map_or(0, |left| millis(left).max(1)),
         source: source.into(),
         not_stored: matches!(item.way, Way::Loaded { is_stored: false, .. }),
-        stale_ms: item.over_for.as_millis().try_into().unwrap_or(u32::MAX),
+        stale_ms: item.times.over_for().as_millis().try_into().unwrap_or(u32::MAX),
         value: item.entry.value(),
         content_type: item.entry.content_type().to_owned(),
         ..Default::default()
@@ -406,7 +406,7 @@ fn set(
         content_type: &request.content_type,
         tags: &request.tags,
         ttl: (request.ttl_ms > 0).then(|| Duration::from_millis(request.ttl_ms)),
-        condition: condition(request.condition.as_ref())?,
+        condition: condition(request.condition.as_deref())?,
         token: Some(request.lease_token).filter(|token| *token != 0),
         op: op_id(request)?,
     };
@@ -425,7 +425,7 @@ fn delete(
     request: &v1::Request,
     sender: &Sender<'_>,
 ) -> std::result::Result<v1::Reply, Failure> {
-    let condition = condition(request.condition.as_ref())?;
+    let condition = condition(request.condition.as_deref())?;
     let delete = Delete { key: &request.key, condition, op: op_id(request)? };
     group.delete(&delete, || authority_to_write(node, request, sender))?;
     Ok(v1::Reply::default())

@@ -4,6 +4,8 @@
 //! read it from a near cache any more: the same waiting as a write's (`grpc::recall`), for all keys of the
 //! group.
 
+use std::time::Duration;
+
 use common::{
     error::{Code, Error, Result},
     key::{GroupName, MAX_KEY_BYTES},
@@ -18,6 +20,8 @@ use crate::group::Scope;
 
 /// Prefixes and tags of one purge, at most.
 const MAX_SCOPES: usize = 16;
+/// How long the cluster state may take to be read for a group that is not known here.
+const LOOK_TIME: Duration = Duration::from_millis(500);
 
 /// Purges here, and waits until that may be acknowledged. Dropping the future ends the waiting only.
 pub(super) async fn purge(
@@ -25,6 +29,12 @@ pub(super) async fn purge(
     request: v1::PurgeRequest,
 ) -> Result<v1::PurgeResponse> {
     let scopes = scopes(&request)?;
+    if node.groups.snapshot().get(&request.group).is_none() {
+        // It may have been made a moment ago. What can't be read is as if there were none: whoever does
+        // not know a group has nothing of it.
+        let group = request.group.clone();
+        node.look_for_group(&v1::Request { group, ..v1::Request::default() }, LOOK_TIME).await;
+    }
     let groups = node.groups.snapshot();
     let served = groups.get(&request.group).ok_or_else(|| {
         Error::new(Code::GroupNotFound, format!("there is no group {:?}", request.group))

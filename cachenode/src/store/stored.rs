@@ -92,7 +92,34 @@ fn kept(content_type: &str) -> &str {
 }
 
 fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(NEVER)
+    // A hit asks for it several times: not by way of 128 bits.
+    time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into())
+}
+
+/// The times of an entry as they were at one moment, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    now_ms: u64,
+    stored_ms: u64,
+    expires_ms: u64,
+}
+
+impl Times {
+    /// Time since it was stored.
+    pub fn age(&self) -> Duration {
+        Duration::from_millis(self.now_ms.saturating_sub(self.stored_ms))
+    }
+
+    /// Time until it expires; `None`: it never does.
+    pub fn ttl_left(&self) -> Option<Duration> {
+        let left = || Duration::from_millis(self.expires_ms.saturating_sub(self.now_ms));
+        (self.expires_ms != NEVER).then(left)
+    }
+
+    /// For how long its time to live has been over; zero where it is not.
+    pub fn over_for(&self) -> Duration {
+        Duration::from_millis(self.now_ms.saturating_sub(self.expires_ms))
+    }
 }
 
 /// A stored entry. Clones share it.
@@ -208,20 +235,9 @@ impl Stored {
         self.header().is_stand_in
     }
 
-    /// Time since it was stored.
-    pub fn age(&self, now: Duration) -> Duration {
-        Duration::from_millis(millis(now).saturating_sub(self.stored_ms()))
-    }
-
-    /// Time until it expires; `None`: it never does.
-    pub fn ttl_left(&self, now: Duration) -> Option<Duration> {
-        let expires_ms = self.expires_ms();
-        (expires_ms != NEVER).then(|| Duration::from_millis(expires_ms.saturating_sub(millis(now))))
-    }
-
-    /// For how long its time to live has been over.
-    pub(crate) fn expired_for(&self, now: Duration) -> Duration {
-        Duration::from_millis(millis(now).saturating_sub(self.expires_ms()))
+    /// Its times as of `now`.
+    pub fn times(&self, now: Duration) -> Times {
+        Times { now_ms: millis(now), stored_ms: self.stored_ms(), expires_ms: self.expires_ms() }
     }
 
     /// When it expires unless it is accessed; `None`: never. An `idle` of zero is none.
@@ -353,11 +369,14 @@ mod tests {
         let stored = entry("", b"x");
         let held = stored.clone();
         stored.renew(Some(at(20)), at(9));
-        assert_eq!((held.age(at(10)), held.ttl_left(at(10))), (at(1), Some(at(10))));
+        assert_eq!(
+            (held.times(at(10)).age(), held.times(at(10)).ttl_left()),
+            (at(1), Some(at(10)))
+        );
         assert!(!held.is_expired(at(10), at(2)), "it counts as used");
         assert_eq!(held.version(), Version { as_of: 3, clock: 9 });
         stored.renew(None, at(9));
-        assert_eq!(held.ttl_left(at(10)), None);
+        assert_eq!(held.times(at(10)).ttl_left(), None);
     }
 
     #[test]
@@ -373,7 +392,8 @@ mod tests {
     fn an_entry_ends_by_age_or_for_want_of_use() {
         let at = Duration::from_secs;
         let stored = entry("", b"x");
-        assert_eq!((stored.age(at(6)), stored.ttl_left(at(6))), (at(1), Some(at(2))));
+        let times = stored.times(at(6));
+        assert_eq!((times.age(), times.ttl_left()), (at(1), Some(at(2))));
         assert!(!stored.is_expired(at(7), Duration::ZERO));
         assert!(stored.is_expired(at(8), Duration::ZERO));
         assert!(stored.is_expired(at(7), at(1)));

@@ -70,14 +70,17 @@ impl Ask {
             tags: write.tags.into_string(),
             lease_token: write.token.unwrap_or(0),
             ttl_ms: write.ttl.map_or(0, ttl_ms),
-            condition: write.condition,
+            condition: write.condition.map(Box::new),
             ..Self::plain(v1::Verb::Set, group, key)
         })
     }
 
     /// Delete a key.
     pub fn delete(group: GroupName, key: Key, condition: Option<v1::Condition>) -> Self {
-        Self::of(v1::Request { condition, ..Self::plain(v1::Verb::Delete, group, key) })
+        Self::of(v1::Request {
+            condition: condition.map(Box::new),
+            ..Self::plain(v1::Verb::Delete, group, key)
+        })
     }
 
     fn of(request: v1::Request) -> Self {

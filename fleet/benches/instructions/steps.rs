@@ -106,6 +106,9 @@ fn gets() -> Outgoing {
             verb: v1::Verb::Get.into(),
             group: GROUP.to_owned(),
             key,
+            group_id_hi: 0x1234_5678_9abc_4def,
+            group_id_lo: 0x8fed_cba9_8765_4321,
+            group_revision: 1_000,
             ..Default::default()
         }),
         try_ms: 250,

@@ -34,10 +34,12 @@ fn sound(random: &mut Rng) -> v1::Batch {
                 ttl_ms: random.u64(..),
                 op_link: vec![random.u8(..); random.usize(..20)].into(),
                 op_seq: random.u64(..4),
-                condition: random.bool().then(|| v1::Condition {
-                    if_absent: random.bool(),
-                    if_present: random.bool(),
-                    if_version: vec![vec![random.u8(..); random.usize(14..18)].into()],
+                condition: random.bool().then(|| {
+                    Box::new(v1::Condition {
+                        if_absent: random.bool(),
+                        if_present: random.bool(),
+                        if_version: vec![vec![random.u8(..); random.usize(14..18)].into()],
+                    })
                 }),
                 ..honest(verbs[random.usize(..verbs.len())])
             },

@@ -175,11 +175,11 @@ async fn requests_that_cannot_be_are_refused_one_by_one() {
         (with(|r| r.op_link = Bytes::from_static(b"short")), v1::Code::InvalidRequest),
         (with(|r| (r.op_seq, r.group_revision) = (u64::MAX, u64::MAX)), v1::Code::Ok),
         (
-            v1::Request { condition: Some(short(b"x")), ..honest(v1::Verb::Set) },
+            v1::Request { condition: Some(Box::new(short(b"x"))), ..honest(v1::Verb::Set) },
             v1::Code::InvalidRequest,
         ),
         (
-            v1::Request { condition: Some(short(&[0; 17])), ..honest(v1::Verb::Delete) },
+            v1::Request { condition: Some(Box::new(short(&[0; 17]))), ..honest(v1::Verb::Delete) },
             v1::Code::InvalidRequest,
         ),
     ];

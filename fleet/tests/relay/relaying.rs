@@ -23,7 +23,7 @@ async fn the_owner_answers_and_nothing_is_done_here() {
         ..set(&key, "new")
     };
     let conditional = v1::Request {
-        condition: Some(v1::Condition { if_present: true, ..Default::default() }),
+        condition: Some(Box::new(v1::Condition { if_present: true, ..Default::default() })),
         ..request(v1::Verb::Delete, &key)
     };
     for asked in [get(&key), write, conditional] {
@@ -72,7 +72,7 @@ async fn a_conditional_write_whose_relay_is_not_answered_is_nobodys_guess() {
     let bench = Bench::start().await;
     bench.on(hanging);
     let key = bench.key(true, 0);
-    let condition = Some(v1::Condition { if_absent: true, ..Default::default() });
+    let condition = Some(Box::new(v1::Condition { if_absent: true, ..Default::default() }));
     let add = v1::Request { condition, ..set(&key, "v") };
     let reply = reply(bench.ask(add).await);
     assert_eq!(reply.code(), v1::Code::Timeout);

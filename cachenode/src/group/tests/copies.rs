@@ -50,7 +50,7 @@ fn a_copy_keeps_its_age_and_end() {
     };
     assert!(bench.group.apply(&copy));
     let item = bench.get("k").item().unwrap();
-    assert_eq!((item.age, item.ttl_left), (7 * SECOND, Some(3 * SECOND)));
+    assert_eq!((item.times.age(), item.times.ttl_left()), (7 * SECOND, Some(3 * SECOND)));
     bench.clock.advance(3 * SECOND);
     assert!(bench.value("k").is_none());
 }

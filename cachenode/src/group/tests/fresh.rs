@@ -20,7 +20,7 @@ fn lifetimes_that_the_group_gives_differ_and_others_do_not() {
     bench.group.chance = Chance::new(7);
     let left = |bench: &Bench, key: &str| {
         let Found::Hit(item) = bench.get(key) else { panic!("{key} is there") };
-        item.ttl_left.unwrap()
+        item.times.ttl_left().unwrap()
     };
     let mut all = Vec::new();
     for n in 0..1000 {
@@ -73,7 +73,7 @@ async fn a_hot_key_is_loaded_before_its_time_is_over() {
     loads.clock.advance(9 * SECOND);
     let (_, mut waiting) = reads_until_early(&loads, 1000).expect("it is time");
     let stale = waiting.stale().expect("what is there is answered");
-    assert!(stale.now && stale.item.over_for.is_zero());
+    assert!(stale.now && stale.item.times.over_for().is_zero());
     assert!(reads_until_early(&loads, 10_000).is_none(), "one load at a time");
 
     let (group, ticket) = (Arc::clone(&loads.group), waiting.take_ticket().unwrap());
@@ -194,15 +194,18 @@ async fn what_its_origin_renews_keeps_its_place_and_its_version() {
     assert_eq!(got(loads.wait("Tom")).await, is("630"));
     let Found::Hit(first) = loads.get("Tom") else { panic!("it is there") };
     for life in [10 * SECOND, SECOND] {
-        loads.clock.advance(first.ttl_left.unwrap());
+        loads.clock.advance(first.times.ttl_left().unwrap());
         loads.group.maintain();
         let renewed = loads.wait("Tom");
         let before = Before::Renewed;
         assert_eq!(way(renewed).await, Way::Loaded { before, is_stored: true });
         let Found::Hit(item) = loads.get("Tom") else { panic!("it is there") };
-        assert_eq!((item.entry.version(), item.ttl_left), (first.entry.version(), Some(life)));
+        assert_eq!(
+            (item.entry.version(), item.times.ttl_left()),
+            (first.entry.version(), Some(life))
+        );
         assert_eq!(item.entry.value().as_ptr(), first.entry.value().as_ptr(), "it was not copied");
-        assert_eq!(item.age, Duration::ZERO);
+        assert_eq!(item.times.age(), Duration::ZERO);
     }
     let stats = loads.group.stats();
     assert_eq!((stats.loads, stats.renewals), (1, 2));

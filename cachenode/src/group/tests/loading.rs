@@ -343,7 +343,7 @@ async fn what_a_stand_in_loads_is_short_lived() {
     let waiting = loads.wait_as("Tom", Some(Authority::stand_in(1)));
     loads.answer(value("630")).await;
     let Outcome::Loaded(item) = waiting.await.unwrap() else { panic!("a value") };
-    assert_eq!(item.ttl_left, Some(STAND_IN_TTL));
+    assert_eq!(item.times.ttl_left(), Some(STAND_IN_TTL));
     assert_eq!(loads.hit("Tom").as_deref(), Some("630"));
     loads.group.drop_stand_ins();
     assert_eq!(loads.hit("Tom"), None);

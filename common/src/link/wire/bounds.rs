@@ -107,7 +107,7 @@ mod tests {
             value: vec![7; 1000].into(),
             ttl_ms: u64::MAX,
             op_seq: 300,
-            condition: Some(condition),
+            condition: Some(Box::new(condition)),
             ..Default::default()
         };
         let op = Op { id: u64::MAX, kind: Some(Kind::Request(request)) };

@@ -47,7 +47,7 @@ prop_compose! {
     ) -> v1::Request {
         v1::Request {
             verb, group, key, try_ms, budget_ms, stand_in, group_id_hi, group_id_lo, group_revision, op_link,
-            op_seq, condition, value, content_type, ttl_ms, loan_ms, tags, lease, lease_token,
+            op_seq, condition: condition.map(Box::new), value, content_type, ttl_ms, loan_ms, tags, lease, lease_token,
         }
     }
 }

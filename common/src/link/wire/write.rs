@@ -54,6 +54,22 @@ pub enum OutgoingOp {
     Whole(Box<v1::Op>),
 }
 
+/// What differs from one sending of a request to the next.
+#[derive(Clone, Copy)]
+struct Sending {
+    try_ms: u32,
+    budget_ms: u32,
+    stand_in: bool,
+}
+
+impl Sending {
+    fn add_to<const N: usize>(self, small: &mut Small<N>) {
+        small.varint(request::TRY_MS, self.try_ms.into());
+        small.varint(request::BUDGET_MS, self.budget_ms.into());
+        small.varint(request::STAND_IN, self.stand_in.into());
+    }
+}
+
 /// Where a frame is written.
 pub trait Frame: BufMut {
     /// Makes room for so many bytes: a frame of values that grew as they come would be copied over
@@ -92,11 +108,8 @@ impl Written for Outgoing {
             match op {
                 OutgoingOp::Whole(op) => write_op(op, frame),
                 OutgoingOp::Request { id, request, try_ms, budget_ms, stand_in } => {
-                    let mut added = Small::new();
-                    added.varint(request::TRY_MS, (*try_ms).into());
-                    added.varint(request::BUDGET_MS, (*budget_ms).into());
-                    added.varint(request::STAND_IN, (*stand_in).into());
-                    write_request(*id, request, &added, frame);
+                    let (try_ms, budget_ms, stand_in) = (*try_ms, *budget_ms, *stand_in);
+                    write_request(*id, request, Sending { try_ms, budget_ms, stand_in }, frame);
                 }
             }
         }
@@ -125,7 +138,7 @@ fn write_head(hello: Option<&v1::Hello>, epoch: Option<v1::Epoch>, frame: &mut i
 }
 
 fn write_stamp(stamp_us: u64, frame: &mut impl BufMut) {
-    let mut small = Small::new();
+    let mut small = Small::<HEAD_BYTES>::new();
     small.varint(batch::STAMP_US, stamp_us);
     frame.put_slice(small.bytes());
 }
@@ -137,7 +150,7 @@ fn write_op(op: &v1::Op, frame: &mut impl BufMut) {
     }
 }
 
-fn write_request(id: u64, asked: &v1::Request, added: &Small, frame: &mut impl BufMut) {
+fn write_request(id: u64, asked: &v1::Request, sending: Sending, frame: &mut impl BufMut) {
     // All fields by name: one that is new in `cache.proto` must not be forgotten here.
     let v1::Request {
         verb,
@@ -163,11 +176,13 @@ fn write_request(id: u64, asked: &v1::Request, added: &Small, frame: &mut impl B
     let says_times = *try_ms != 0 || *budget_ms != 0 || *stand_in;
     let is_rare = !tags.is_empty() || *lease || *lease_token != 0;
     if condition.is_some() || says_times || is_rare {
+        let mut added = Small::<HEAD_BYTES>::new();
+        sending.add_to(&mut added);
         write_op_head(id, op::REQUEST, asked.encoded_len() + added.len(), frame);
         asked.encode_raw(frame);
         return frame.put_slice(added.bytes());
     }
-    let mut numbers = Small::new();
+    let mut numbers = Small::<NUMBERS_BYTES>::new();
     numbers.varint(request::VERB, i64::from(*verb) as u64);
     numbers.varint(request::OP_SEQ, *op_seq);
     numbers.varint(request::TTL_MS, *ttl_ms);
@@ -175,6 +190,7 @@ fn write_request(id: u64, asked: &v1::Request, added: &Small, frame: &mut impl B
     numbers.varint(request::GROUP_REVISION, *group_revision);
     numbers.fixed64(request::GROUP_ID_HI, *group_id_hi);
     numbers.fixed64(request::GROUP_ID_LO, *group_id_lo);
+    sending.add_to(&mut numbers);
     let texts: [(u32, &[u8]); 5] = [
         (request::GROUP, group.as_bytes()),
         (request::KEY, key.as_bytes()),
@@ -182,11 +198,9 @@ fn write_request(id: u64, asked: &v1::Request, added: &Small, frame: &mut impl B
         (request::VALUE, value),
         (request::CONTENT_TYPE, content_type.as_bytes()),
     ];
-    let length = numbers.len() + lengths(&texts) + added.len();
-    write_op_head(id, op::REQUEST, length, frame);
+    write_op_head(id, op::REQUEST, numbers.len() + lengths(&texts), frame);
     frame.put_slice(numbers.bytes());
     write_texts(&texts, frame);
-    frame.put_slice(added.bytes());
 }
 
 fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
@@ -212,7 +226,7 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
         write_op_head(id, op::REPLY, said.encoded_len(), frame);
         return said.encode_raw(frame);
     }
-    let mut numbers = Small::new();
+    let mut numbers = Small::<NUMBERS_BYTES>::new();
     numbers.varint(reply::CODE, i64::from(*code) as u64);
     numbers.fixed64(reply::VERSION_HI, *version_hi);
     numbers.fixed64(reply::VERSION_LO, *version_lo);
@@ -237,15 +251,15 @@ fn write_reply(id: u64, said: &v1::Reply, frame: &mut impl BufMut) {
 
 /// What comes before the content of an operation's kind.
 fn write_op_head(id: u64, kind: u32, length: usize, frame: &mut impl BufMut) {
-    let mut inner = Small::new();
-    inner.varint(op::ID, id);
-    inner.key(kind, LENGTH);
-    inner.number(length as u64);
-    let mut outer = Small::new();
-    outer.key(batch::OPS, LENGTH);
-    outer.number((inner.len() + length) as u64);
-    frame.put_slice(outer.bytes());
-    frame.put_slice(inner.bytes());
+    let id_bytes = if id == 0 { 0 } else { 1 + encoded_len_varint(id) };
+    let inner = id_bytes + 1 + encoded_len_varint(length as u64) + length;
+    let mut head = Small::<HEAD_BYTES>::new();
+    head.key(batch::OPS, LENGTH);
+    head.number(inner as u64);
+    head.varint(op::ID, id);
+    head.key(kind, LENGTH);
+    head.number(length as u64);
+    frame.put_slice(head.bytes());
 }
 
 fn lengths(texts: &[(u32, &[u8])]) -> usize {
@@ -256,7 +270,7 @@ fn lengths(texts: &[(u32, &[u8])]) -> usize {
 
 fn write_texts(texts: &[(u32, &[u8])], frame: &mut impl BufMut) {
     for (field, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
-        let mut head = Small::new();
+        let mut head = Small::<HEAD_BYTES>::new();
         head.key(*field, LENGTH);
         head.number(text.len() as u64);
         frame.put_slice(head.bytes());
@@ -264,19 +278,22 @@ fn write_texts(texts: &[(u32, &[u8])], frame: &mut impl BufMut) {
     }
 }
 
-/// The most that [`write_reply`] puts into one: ten varints and two fixed numbers with their keys.
-const SMALL_BYTES: usize = 10 * 12 + 2 * 10;
+/// The most that [`write_op_head`] puts into one: three numbers with their keys.
+const HEAD_BYTES: usize = 3 * 11;
+/// The most that [`write_reply`] puts into one: ten varints and two fixed numbers with their keys. A
+/// request's eight varints are no more.
+const NUMBERS_BYTES: usize = 10 * 12 + 2 * 10;
 
 /// A few numbers, put together before they are written: a frame's buffer looks whether it has room at
 /// every call.
-struct Small {
-    bytes: [u8; SMALL_BYTES],
+struct Small<const N: usize> {
+    bytes: [u8; N],
     len: usize,
 }
 
-impl Small {
+impl<const N: usize> Small<N> {
     fn new() -> Self {
-        Self { bytes: [0; SMALL_BYTES], len: 0 }
+        Self { bytes: [0; N], len: 0 }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -287,11 +304,13 @@ impl Small {
         self.len
     }
 
+    #[inline]
     fn push(&mut self, byte: u8) {
         self.bytes[self.len] = byte;
         self.len += 1;
     }
 
+    #[inline]
     fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.push(number as u8 | 0x80);
@@ -300,11 +319,20 @@ impl Small {
         self.push(number as u8);
     }
 
+    /// Always inlined: of a field's number, which is a constant, nothing is left to work out then.
+    #[inline(always)]
     fn key(&mut self, field: u32, wire_type: u32) {
-        self.number((field << 3 | wire_type).into());
+        let key = field << 3 | wire_type;
+        if key >= 0x80 {
+            self.push(key as u8 | 0x80);
+            self.push((key >> 7) as u8);
+        } else {
+            self.push(key as u8);
+        }
     }
 
     /// A field, unless it is zero, which is what an absent one says.
+    #[inline]
     fn varint(&mut self, field: u32, number: u64) {
         if number != 0 {
             self.key(field, VARINT);
@@ -312,6 +340,7 @@ impl Small {
         }
     }
 
+    #[inline]
     fn fixed64(&mut self, field: u32, number: u64) {
         if number != 0 {
             self.key(field, FIXED64);
