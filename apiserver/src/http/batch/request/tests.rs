@@ -53,7 +53,7 @@ fn lists_become_operations_in_their_order() {
     assert_eq!(deletes.iter().map(|request| named(request)).collect::<Vec<_>>(), ["b/3", "b/4"]);
     assert_eq!(deletes[0].condition, None);
     let present = Condition { if_present: true, ..Default::default() };
-    assert_eq!(deletes[1].condition, Some(present));
+    assert_eq!(deletes[1].condition.as_deref(), Some(&present));
     assert_eq!(asked(&batch.sets).iter().map(|r| named(r)).collect::<Vec<_>>(), ["b/5"]);
     for empty in ["{}", r#"{"get":[],"group":null}"#] {
         let batch = parsed(empty).expect("a batch of nothing");
