@@ -231,7 +231,9 @@ impl Router {
                     return Ok(Answered { reply, wired, node, position: errand.asked.position });
                 }
                 Routed::Redefined(revision, error) => {
-                    if is_met || !self.meet_group(&mut errand.asked, revision).await {
+                    let met = self.meet_group(&mut errand.asked, revision);
+                    let met = if is_met { Ok(false) } else { met.await };
+                    if let Some(error) = met.map_or_else(Some, |met| (!met).then_some(error)) {
                         return Err(errand.unknown.take().unwrap_or(error));
                     }
                     is_met = true;
@@ -299,16 +301,27 @@ impl Router {
         }
     }
 
-    /// A node knows the group's name as another group's, as of a revision that is not known here: reads
-    /// the state up to there. Whether there is now another group to ask for.
-    async fn meet_group(&self, asked: &mut Asked, revision: u64) -> bool {
-        let left = asked.deadline.saturating_duration_since(Instant::now());
-        let patience = left.min(self.shared.persistence.try_timeout);
-        let read = self.shared.topologies.catch_up_within(revision, patience).await;
-        let Ok(topology) = read else { return false };
+    /// A node knows the group's name as another group's, as of a revision that the request does not
+    /// know of: reads the state up to there. Whether there is now another group to ask for.
+    ///
+    /// # Errors
+    /// [`Code::NodeUnavailable`] when it can't be read: there may be a group of that name.
+    async fn meet_group(&self, asked: &mut Asked, revision: u64) -> Result<bool> {
+        let topologies = &self.shared.topologies;
+        let mut topology = topologies.load();
+        // Many requests hear it at once; only the first has to read it.
+        if topology.epoch.as_of < revision {
+            let left = asked.deadline.saturating_duration_since(Instant::now());
+            let patience = left.min(self.shared.persistence.try_timeout);
+            topology = topologies.catch_up_within(revision, patience).await.map_err(|error| {
+                let text = "a node knows another group of that name, and the cluster state can't be \
+                            read now";
+                Error::new(Code::NodeUnavailable, text).caused_by(error).retry_after(COME_AGAIN)
+            })?;
+        }
         let before = (asked.request.group_id_hi, asked.request.group_id_lo);
         introduce(&mut asked.request, &topology);
-        before != (asked.request.group_id_hi, asked.request.group_id_lo)
+        Ok(before != (asked.request.group_id_hi, asked.request.group_id_lo))
     }
 
     async fn along_preference(&self, wired: &Wired, errand: &mut Errand) -> Result<Routed> {

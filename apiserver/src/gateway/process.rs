@@ -97,7 +97,7 @@ impl Process {
     /// [`Code::Overloaded`] when [`SURVEYS`] do.
     pub(crate) fn survey(&self) -> Result<SemaphorePermit<'_>, Error> {
         self.surveys.try_acquire().map_err(|_| {
-            let text = format!("{SURVEYS} lists for which all nodes are asked are under way");
+            let text = format!("{SURVEYS} requests for which all nodes are asked are under way");
             Error::new(Code::Overloaded, text).retry_after(COME_AGAIN)
         })
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
+    response::Response,
     routing::{get, post},
 };
 use common::{
@@ -54,6 +55,10 @@ async fn read_json<T: DeserializeOwned>(
             format!("the body is not the JSON that is wanted: {error}"),
         )
     })
+}
+
+fn answered(worker: &Worker, answer: Result<Response>) -> Response {
+    answer.unwrap_or_else(|error| worker.refuse(&error))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -2,9 +2,10 @@
 
 use common::{
     clock::ManualClock,
+    config::GroupDefinition,
     discovery::{
-        DEFAULT_LEASE_TTL, Discovery, GrpcProber, MemoryDiscovery, MemoryRegistry, NodeRecord,
-        WantedRing,
+        DEFAULT_LEASE_TTL, Discovery, GroupRecord, GrpcProber, MemoryDiscovery, MemoryRegistry,
+        NodeRecord, WantedRing,
     },
     near::LEASE,
     topology::follow,
@@ -42,6 +43,16 @@ impl Bench {
             let record = NodeRecord::new(id.parse().unwrap(), Uuid::from_u128(life), "127.0.0.1:1");
             self.registry.put_raw(&record.id, &record.to_json().unwrap());
         }
+        self.has_followed().await;
+    }
+
+    /// From now on the group is that one.
+    async fn define(&self, group: &GroupRecord) {
+        self.registry.put_raw_group("g", &group.to_json().unwrap());
+        self.has_followed().await;
+    }
+
+    async fn has_followed(&self) {
         let now = self.discovery.views().borrow().as_ref().unwrap().as_of;
         self.topologies.changes().wait_for(|epoch| epoch.as_of == now).await.unwrap();
     }
@@ -129,6 +140,21 @@ async fn a_lease_runs_from_before_the_question_and_a_tenth_is_given_up() {
     bench.clock.advance(225 * MS);
     bench.install(&wish, "late", &lent(1));
     assert!(!bench.is_held("late"), "the answer took as long as the lease");
+}
+
+#[tokio::test]
+async fn what_is_held_of_a_group_is_not_answered_for_another_one_of_its_name() {
+    let bench = Bench::new(1 << 20).await;
+    let group = GroupRecord::new(GroupDefinition::default());
+    bench.define(&group).await;
+    bench.hold("k", 1);
+    bench.define(&group).await;
+    assert!(bench.is_held("k"), "it was changed, and is the same group");
+    bench.define(&GroupRecord { definition: None, ..group.clone() }).await;
+    assert!(!bench.is_held("k"), "it was deleted");
+    bench.hold("k", 2);
+    bench.define(&GroupRecord::new(GroupDefinition::default())).await;
+    assert!(!bench.is_held("k"), "it is another one");
 }
 
 #[tokio::test]

@@ -30,10 +30,20 @@ pub(super) async fn propose_groups(
         // The cluster has to be known: nothing is written by guess.
         let mut changes = topologies.changes();
         let _ = changes.wait_for(|epoch| !epoch.generation.is_nil()).await;
-        for (name, definition) in &configured {
-            while !propose(&topologies, name, definition, apply).await {
-                sleep(AGAIN).await;
+        let mut left: Vec<_> = configured.iter().collect();
+        loop {
+            // One that can't be written keeps none of the others back.
+            let mut again = Vec::new();
+            for (name, definition) in left {
+                if !propose(&topologies, name, definition, apply).await {
+                    again.push((name, definition));
+                }
             }
+            if again.is_empty() {
+                return;
+            }
+            left = again;
+            sleep(AGAIN).await;
         }
     };
     tokio::select! {

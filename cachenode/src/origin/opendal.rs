@@ -45,7 +45,7 @@ impl Opendal {
             options.insert(name.clone(), text?);
         }
         let scheme = settings.scheme.as_str();
-        let directory = (scheme == "fs").then(|| directory(&options)).transpose()?;
+        let directory = (scheme == "fs").then(|| directory(&options, settings)).transpose()?;
         if scheme == "redis" {
             options.insert("connection_pool_max_size".to_owned(), settings.max_loads.to_string());
         }
@@ -81,11 +81,18 @@ impl Origin for Opendal {
     }
 }
 
-/// The directory of an `fs`. OpenDAL would make one that is missing, which hides a mistyped name.
-fn directory(options: &BTreeMap<String, String>) -> Result<PathBuf, String> {
-    let root = options.get("root").map(String::as_str).unwrap_or_default();
-    let wrong = |why: &dyn std::fmt::Display| format!("origin.options.root: {root:?}: {why}");
-    let directory = std::fs::canonicalize(root).map_err(|error| wrong(&error))?;
+/// The directory of an `fs`. OpenDAL would make one that is missing, which hides a mistyped name. What is
+/// told of it is as it was set: with the names of variables, not what they hold.
+fn directory(
+    options: &BTreeMap<String, String>,
+    settings: &OpendalSettings,
+) -> Result<PathBuf, String> {
+    let root =
+        |options: &BTreeMap<String, String>| options.get("root").cloned().unwrap_or_default();
+    let wrong = |why: &dyn std::fmt::Display| {
+        format!("origin.options.root: {:?}: {why}", root(&settings.options))
+    };
+    let directory = std::fs::canonicalize(root(options)).map_err(|error| wrong(&error))?;
     if directory.is_dir() { Ok(directory) } else { Err(wrong(&"this is no directory")) }
 }
 
@@ -108,8 +115,8 @@ fn operator(scheme: &str, options: BTreeMap<String, String>) -> Result<Operator,
 fn transport(endpoint: Option<&str>, allow_link_local: bool) -> Result<HttpTransporter, String> {
     let mut client = http::client(allow_link_local);
     if let Some(endpoint) = endpoint {
-        let url = Url::parse(endpoint)
-            .map_err(|error| format!("origin.options.endpoint: {endpoint:?}: {error}"))?;
+        let url =
+            Url::parse(endpoint).map_err(|error| format!("origin.options.endpoint: {error}"))?;
         if !allow_link_local && http::address(&url).is_some_and(is_link_local) {
             return Err(format!("origin.options.endpoint: {}", http::IS_LINK_LOCAL));
         }

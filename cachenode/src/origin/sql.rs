@@ -59,8 +59,11 @@ impl Trouble {
     fn is_lost(&self) -> bool {
         match self {
             Self::Sql(sqlx::Error::Database(error)) => {
-                // PostgreSQL's class of those who are shown the door.
-                error.code().is_some_and(|code| code.starts_with("57P"))
+                // PostgreSQL's class of those who are shown the door; and what it says of a statement that
+                // was prepared for a table as it was before: it would say so again every time.
+                error.code().is_some_and(|code| {
+                    code.starts_with("57P") || matches!(&*code, "0A000" | "26000")
+                })
             }
             Self::Sql(_) => true,
             Self::Unusable(_) => false,
@@ -91,21 +94,33 @@ impl Trouble {
 /// What can't be, for people: a variable that is not set, a URL or a query that is none, a file of
 /// SQLite that is not there.
 pub(crate) fn origin(settings: &SqlSettings, max_value: u64) -> Result<Arc<dyn Origin>, String> {
-    let wrong = |(field, why): (&str, String)| format!("origin.{field}: {why}");
-    let url = secrets::filled(&settings.url).map_err(|why| wrong(("url", why)))?;
+    let in_url = |why: String| format!("origin.url: {why}");
+    let url = secrets::filled(&settings.url).map_err(in_url)?;
+    let in_url = |why: String| if url == settings.url { in_url(why) } else { in_filled_url() };
     let query: Arc<str> = settings.query.as_str().into();
     let max_value = usize::try_from(max_value).unwrap_or(usize::MAX);
-    Ok(match check_sql(&url, &query).map_err(wrong)? {
+    let checked = check_sql(&url, &query).map_err(|(field, why)| match field {
+        "url" => in_url(why),
+        field => format!("origin.{field}: {why}"),
+    });
+    Ok(match checked? {
         Some(config::Database::Sqlite(file)) => {
             let sqlite = Sqlite::new(&file, query, settings.timeout, max_value);
-            Arc::new(Sql::new(sqlite.map_err(|why| wrong(("url", why)))?, settings.max_loads))
+            Arc::new(Sql::new(sqlite.map_err(in_url)?, settings.max_loads))
         }
         Some(config::Database::Postgres) => {
             let postgres = Postgres::new(&url, query, settings.timeout, max_value);
-            Arc::new(Sql::new(postgres.map_err(|why| wrong(("url", why)))?, settings.max_loads))
+            Arc::new(Sql::new(postgres.map_err(in_url)?, settings.max_loads))
         }
         None => return Err("origin.url: the variable holds the name of another one".to_owned()),
     })
+}
+
+/// What is wrong with a URL that holds what variables hold: nothing of that is told.
+fn in_filled_url() -> String {
+    "origin.url: with its variables filled in it can't be used; in a password '/', '?', '#', '@' and '%' \
+     are percent-encoded, and a file has to be there"
+        .to_owned()
 }
 
 /// A database, and the connections to it.
@@ -113,12 +128,12 @@ struct Sql<D: Database>(Arc<Asked<D>>);
 
 struct Asked<D: Database> {
     database: D,
-    connections: Connections<D::Connection>,
+    connections: Arc<Connections<D::Connection>>,
 }
 
 impl<D: Database> Sql<D> {
     fn new(database: D, max_loads: usize) -> Self {
-        Self(Arc::new(Asked { database, connections: Connections::new(max_loads) }))
+        Self(Arc::new(Asked { database, connections: Arc::new(Connections::new(max_loads)) }))
     }
 }
 
@@ -153,7 +168,13 @@ impl<D: Database> Asked<D> {
         key: String,
     ) -> Result<Option<Loaded>, Trouble> {
         let answer = self.database.ask(&mut connection, key).await;
-        if !answer.as_ref().is_err_and(Trouble::is_lost) {
+        // An answer that was not read to its end would be in the next one's way.
+        let is_through = match &answer {
+            Ok(_) => true,
+            Err(trouble @ Trouble::Sql(_)) => !trouble.is_lost(),
+            Err(Trouble::Unusable(_)) => false,
+        };
+        if is_through {
             self.connections.give_back(connection);
         }
         answer

@@ -25,10 +25,6 @@ use crate::key::GroupName;
 /// A table of keys, as in JSON.
 pub type Keys = Map<String, Json>;
 
-/// Words in the name of a setting of an origin that is a secret.
-const SECRET_WORDS: [&str; 8] =
-    ["secret", "password", "passwd", "token", "authorization", "api-key", "cookie", "credential"];
-
 /// A group's definition: what it means, and the keys that say so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupDefinition {
@@ -120,7 +116,8 @@ impl GroupDefinition {
         &self.keys
     }
 
-    /// In what this definition differs from another one. Two ways to write the same origin are none.
+    /// In what this definition differs from another one, without the secrets that either may hold. Two
+    /// ways to write the same origin are none.
     pub fn differences(&self, other: &Self) -> Vec<Difference> {
         let same_origin = self.settings.origin == other.settings.origin;
         let of = |keys: &Keys, key: &str| keys.get(key).cloned().unwrap_or_default();
@@ -133,7 +130,10 @@ impl GroupDefinition {
         names
             .map(|key| (key, of(&self.keys, key), of(&other.keys, key)))
             .filter(|(key, this, that)| !is_same(key, this, that))
-            .map(|(key, this, other)| Difference { key: key.to_owned(), this, other })
+            .map(|(key, this, other)| {
+                let (this, other) = (without_secrets(this), without_secrets(other));
+                Difference { key: key.to_owned(), this, other }
+            })
             .collect()
     }
 
@@ -144,21 +144,16 @@ impl GroupDefinition {
     /// [`ConfigError`] that names each secret's key, not the secret.
     pub fn check_secrets(&self, name: &GroupName, from: &'static str) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
-        let mut complain = |key: String| {
+        let path = format!("{}.origin", groups::path(name.as_str()));
+        let origin = self.keys.get("origin").map(figment);
+        origins::each_secret(origin.unwrap_or_else(|| "".into()), |key, _| {
             let message =
-                "a secret is not kept in the cluster state; name a variable of the nodes' \
-                           environment in its place, like \"${TOKEN}\""
+                "what is or may be a secret is not kept in the cluster state; name a variable of \
+                           the nodes' environment in its place, like \"${TOKEN}\""
                     .to_owned();
+            let key = key.iter().fold(path.clone(), |path, name| format!("{path}.{}", step(name)));
             problems.push(Problem { key, value: None, origin: Origin::named(from), message });
-        };
-        if let Some(origin) = self.keys.get("origin") {
-            // The values of a table are what everybody may read.
-            let is_table = origin.get("kind").and_then(Json::as_str) == Some("static");
-            let path = format!("{}.origin", groups::path(name.as_str()));
-            if !is_table {
-                find_secrets(origin, &path, false, &mut complain);
-            }
-        }
+        });
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems)) }
     }
 }
@@ -186,28 +181,12 @@ impl Default for GroupDefinition {
     }
 }
 
-fn find_secrets(value: &Json, path: &str, is_secret: bool, complain: &mut dyn FnMut(String)) {
-    match value {
-        Json::Object(table) => {
-            for (key, value) in table {
-                let name = key.to_lowercase().replace('_', "-");
-                let is_secret = SECRET_WORDS.iter().any(|word| name.contains(word));
-                find_secrets(value, &format!("{path}.{}", step(key)), is_secret, complain);
-            }
-        }
-        Json::String(text) if (is_secret && !text.contains("${")) || has_password(text) => {
-            complain(path.to_owned());
-        }
-        _ => {}
+/// A value as it may be logged; only an origin has secrets.
+fn without_secrets(value: Json) -> Json {
+    if !value.is_object() {
+        return value;
     }
-}
-
-/// Whether a text is a URL with a password in it that is not the name of a variable.
-fn has_password(text: &str) -> bool {
-    let authority = text.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
-    let user = authority.and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
-    let password = user.and_then(|user| user.split_once(':')).map(|(_, password)| password);
-    password.is_some_and(|password| !password.is_empty() && !password.contains("${"))
+    serde_json::to_value(origins::without_secrets(figment(&value))).unwrap_or_default()
 }
 
 fn json(value: &Parsed) -> Json {
@@ -313,13 +292,45 @@ mod tests {
         assert!(with("Accept", "application/json").is_ok());
         let table = json!({"kind": "static", "values": {"password": "1234"}});
         assert!(read(json!({"origin": table})).unwrap().check_secrets(&name(), "x").is_ok());
-        for (url, has) in [
-            ("postgres://u:p@h/d", true),
-            ("postgres://u:${P}@h/d", false),
-            ("postgres://u@h:1/d", false),
-            ("http://h/a:b@c", false),
+        for (origin, is_kept) in [
+            (
+                json!({"kind": "http", "url": "http://h/{key}", "headers": {"X-Auth-Key": "x"}}),
+                false,
+            ),
+            (json!({"kind": "http", "url": "http://h:80/a:b@c/{key}"}), true),
+            (sql("postgres://u:p@h/d"), false),
+            (sql("postgres://u:se/same@h/d"), false),
+            (sql("postgres://u:${P}@h/d"), true),
+            (sql("postgres://u@h:1/d"), true),
+            (redis(json!({"cluster_endpoints": "redis://h1,redis://u:p@h2"})), false),
+            (redis(json!({"cluster_endpoints": "redis://h1,redis://h2"})), true),
+            (redis(json!({"endpoint": "redis://h1", "password": "p"})), false),
+            (s3("server_side_encryption_customer_key"), false),
+            (s3("region"), true),
         ] {
-            assert_eq!(has_password(url), has, "{url}");
+            let checked = read(json!({"origin": origin})).unwrap().check_secrets(&name(), "x");
+            assert_eq!(checked.is_ok(), is_kept, "{origin}: {checked:?}");
         }
+    }
+
+    #[test]
+    fn differences_tell_no_secrets() {
+        let of = |origin: Json| read(json!({ "origin": origin })).unwrap();
+        let differences = of(sql("postgres://u:sesame@h/d")).differences(&of(s3("session_token")));
+        let told = differences.iter().map(ToString::to_string).collect::<String>();
+        assert!(told.contains("postgres") && !told.contains("sesame"), "{told}");
+    }
+
+    fn sql(url: &str) -> Json {
+        json!({"kind": "sql", "url": url, "query": "SELECT value FROM t WHERE key = $1"})
+    }
+
+    fn redis(options: Json) -> Json {
+        json!({"kind": "opendal", "scheme": "redis", "path": "{key}", "options": options})
+    }
+
+    fn s3(option: &str) -> Json {
+        let options = json!({"bucket": "b", option: "sesame"});
+        json!({"kind": "opendal", "scheme": "s3", "path": "{key}", "options": options})
     }
 }

@@ -17,10 +17,7 @@ use super::{
     layers::Layers,
     problem::{Problem, shown},
 };
-use crate::{
-    key::{GroupName, Key},
-    security::MASK,
-};
+use crate::key::{GroupName, Key};
 
 pub use self::{
     opendal::{OpendalSettings, SERVICES, Service, is_plain_path},
@@ -37,6 +34,20 @@ const TIMEOUTS: std::ops::RangeInclusive<Duration> =
 /// Loads at a time unless the origin says otherwise.
 pub const MAX_LOADS: usize = 64;
 const LOADS: std::ops::RangeInclusive<u64> = 1..=16_384;
+
+/// Words in the name of a setting that is a secret.
+const SECRET_WORDS: [&str; 8] =
+    ["secret", "password", "passwd", "token", "authorization", "api-key", "cookie", "credential"];
+/// Headers whose values are no secrets.
+const PLAIN_HEADERS: [&str; 7] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "content-type",
+    "from",
+    "user-agent",
+];
 
 /// Where a group's missing values come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,23 +124,40 @@ fn not_built_in(kind: Option<&str>) -> String {
 }
 
 /// An origin as it may be shown: secrets masked, unless they name variables.
-pub(super) fn without_secrets(mut origin: Value) -> Value {
+pub(super) fn without_secrets(origin: Value) -> Value {
+    each_secret(origin, |_, value| *value = sql::masked(value.as_str().unwrap_or_default()).into())
+}
+
+/// Changes every value of an origin that is a secret, or may be one, and does not name a variable; with
+/// the names that lead to it.
+pub(super) fn each_secret(mut origin: Value, mut change: impl FnMut(&[&str], &mut Value)) -> Value {
     let Value::Dict(_, table) = &mut origin else { return origin };
-    let named = |value: &Value| value.as_str().is_some_and(|text| text.contains("${"));
-    let mut mask = |under: &str, is_secret: &dyn Fn(&str) -> bool| {
-        if let Some(Value::Dict(_, texts)) = table.get_mut(under) {
-            let secret = texts.iter_mut().filter(|(name, it)| is_secret(name) && !named(it));
-            secret.for_each(|(_, value)| *value = MASK.into());
+    // The values of a static table are what everybody may read.
+    for (name, value) in table.iter_mut().filter(|(name, _)| *name != "values") {
+        match value {
+            Value::Dict(_, inner) => {
+                for (leaf, value) in inner.iter_mut() {
+                    if is_secret(Some(name), leaf, value) {
+                        change(&[name, leaf], value);
+                    }
+                }
+            }
+            value if is_secret(None, name, value) => change(&[name], value),
+            _ => {}
         }
-    };
-    mask("headers", &|_| true);
-    mask("options", &opendal::is_secret);
-    if let Some(url) = table.get_mut("url")
-        && let Some(text) = url.as_str()
-    {
-        *url = sql::without_password(text).into();
     }
     origin
+}
+
+fn is_secret(under: Option<&str>, name: &str, value: &Value) -> bool {
+    let Some(text) = value.as_str() else { return false };
+    let plain_name = name.to_lowercase().replace('_', "-");
+    let is_named_so = match under {
+        // Any of them may be what a server knows its clients by.
+        Some("headers") => !PLAIN_HEADERS.contains(&&*plain_name),
+        _ => opendal::is_secret(name) || SECRET_WORDS.iter().any(|word| plain_name.contains(word)),
+    };
+    (is_named_so && !text.contains("${")) || text.split(',').any(sql::has_password)
 }
 
 /// How long a load may take, and how many there are at a time.

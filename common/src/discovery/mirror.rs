@@ -231,9 +231,10 @@ impl Mirror {
             if is_full && !self.contents.groups.contains_key(&name) {
                 return Err(format!("there are {MAX_GROUP_RECORDS} records of groups already"));
             }
-            let known = before.get(&name).filter(|it| it.revision == entry.mod_revision).cloned();
-            let read = || GroupRecord::parse(&name, entry.mod_revision, entry.value).map(Arc::new);
-            known.map_or_else(read, Ok).map(|record| (name, record))
+            // Revisions alone don't tell: those of an etcd that was emptied begin anew.
+            let record = GroupRecord::parse(&name, entry.mod_revision, entry.value)?;
+            let same = before.get(&name).filter(|it| ***it == record).cloned();
+            Ok((name, same.unwrap_or_else(|| Arc::new(record))))
         });
         match read {
             Ok((name, record)) => {
@@ -456,6 +457,20 @@ mod tests {
         assert_eq!(mirror.skipped(), 7);
         mirror.delete(b"/s/groups/users");
         assert!(mirror.contents.groups.is_empty());
+    }
+
+    #[test]
+    fn a_record_of_the_same_revision_may_be_of_another_etcd() {
+        let record = || GroupRecord::new(crate::config::GroupDefinition::default());
+        let (before, after) = (record(), record());
+        let json = [&before, &after].map(|it| it.to_json().unwrap());
+        let mut mirror = mirror();
+        mirror.replace(9, [entry("/s/groups/users", &json[0], 4)]);
+        let held = mirror.contents.groups["users"].clone();
+        mirror.replace(9, [entry("/s/groups/users", &json[0], 4)]);
+        assert!(Arc::ptr_eq(&held, &mirror.contents.groups["users"]), "the same one is kept");
+        mirror.replace(9, [entry("/s/groups/users", &json[1], 4)]);
+        assert_eq!(mirror.contents.groups["users"].id, after.id);
     }
 
     #[test]

@@ -149,6 +149,8 @@ fn same_read(a: &Call, b: &Call) -> bool {
         && a.request.stand_in == b.request.stand_in
         && a.request.key == b.request.key
         && a.request.group == b.request.group
+        && a.request.group_id_hi == b.request.group_id_hi
+        && a.request.group_id_lo == b.request.group_id_lo
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! Who lent a value, and whether it is still the one to lend it.
+//! Who lent a value of which group, and whether it is still the one to lend it.
 
 use std::sync::Arc;
+
+use uuid::Uuid;
 
 use crate::topology::{Topologies, Topology};
 
@@ -17,8 +19,9 @@ impl Lender {
         Self { topology, node }
     }
 
-    /// Whether the key has that owner, in that life, by the topology of now too. Cheap while the
-    /// topology is the same; a new one is looked at once.
+    /// Whether the key has that owner, in that life, by the topology of now too, and its group is still
+    /// that group and no other one of the same name. Cheap while the topology is the same; a new one
+    /// is looked at once.
     pub fn is_owner_yet(&mut self, topologies: &Topologies, group: &str, key: &str) -> bool {
         if topologies.is_current(&self.topology) {
             return true;
@@ -27,7 +30,9 @@ impl Lender {
         let lender = self.topology.member(self.node);
         let Some((owner, _)) = now.owner(group, key) else { return false };
         let member = now.member(owner);
-        let is_same = member.id == lender.id && member.instance == lender.instance;
+        let is_same = member.id == lender.id
+            && member.instance == lender.instance
+            && group_id(&now, group) == group_id(&self.topology, group);
         if is_same {
             *self = Self { topology: now, node: owner };
         }
@@ -38,4 +43,9 @@ impl Lender {
     pub fn id(&self) -> &str {
         self.topology.member(self.node).id.as_str()
     }
+}
+
+/// Which group has that name in the cluster state, if one has.
+fn group_id(topology: &Topology, name: &str) -> Option<Uuid> {
+    topology.group(name).filter(|group| group.definition.is_some()).map(|group| group.id)
 }

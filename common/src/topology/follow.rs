@@ -28,6 +28,8 @@ use super::{Epoch, Topology};
 const CATCH_UP_QUEUE: usize = 64;
 /// How long it is taken for granted that the state can't be read, after it could not.
 const UNREADABLE_FOR: Duration = Duration::from_millis(500);
+/// Whoever waits for less can't tell whether the state can be read.
+const FAIR_PATIENCE: Duration = Duration::from_millis(50);
 
 /// The current topology, for all parts of a process. Cheap to clone.
 #[derive(Clone)]
@@ -111,7 +113,10 @@ impl Topologies {
             Ok(Err(_)) => self.discovery_status().borrow().connected,
             Err(_) => false,
         };
-        *self.failed() = (!is_answered).then(Instant::now);
+        // One who had hardly any time has not found out anything.
+        if is_answered || patience >= FAIR_PATIENCE {
+            *self.failed() = (!is_answered).then(Instant::now);
+        }
         read.ok().filter(|_| is_answered).unwrap_or_else(|| Err(unreadable()))
     }
 

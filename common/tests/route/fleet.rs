@@ -220,6 +220,10 @@ pub(crate) fn set_if_absent(key: &Key) -> Ask {
     Ask::set(group(), key.clone(), Write { condition, ..Write::default() })
 }
 
+pub(crate) fn set_with_token(key: &Key) -> Ask {
+    Ask::set(group(), key.clone(), Write { token: Some(7), ..Write::default() })
+}
+
 pub(crate) fn delete_if(key: &Key, version: Version) -> Ask {
     let if_version = vec![version.to_bytes().to_vec().into()];
     let condition = Some(v1::Condition { if_version, ..Default::default() });

@@ -146,20 +146,23 @@ async fn writes_go_on_under_their_names_unless_they_have_conditions() {
     let fleet = Fleet::new(3).await;
     fleet.hangs(0);
     let (one, other) = (fleet.key(&[0, 1]), fleet.key(&[0, 2]));
-    let ended = all(&fleet, [set(&one), delete(&other), set_if_absent(&one)]).await;
+    let conditional = [set_if_absent(&one), set_with_token(&one)];
+    let ended = all(&fleet, [set(&one), delete(&other)].into_iter().chain(conditional)).await;
     assert_eq!((value_of(&ended[&0]), value_of(&ended[&1])), ("n1".into(), "n2".into()));
-    let unknown = ended[&2].result.as_ref().unwrap_err();
-    assert_eq!(unknown.code(), Code::Timeout);
-    assert!(unknown.message().contains("unknown"), "{unknown}");
+    for conditional in [2, 3] {
+        let unknown = ended[&conditional].result.as_ref().unwrap_err();
+        assert_eq!(unknown.code(), Code::Timeout);
+        assert!(unknown.message().contains("unknown"), "{unknown}");
+    }
     let seen = fleet.seen();
-    assert_eq!(seen.len(), 5);
-    for again in &seen[3..] {
+    assert_eq!(seen.len(), 6);
+    for again in &seen[4..] {
         let first = &seen[usize::from(again.node == 2)];
         assert_eq!(first.request.op_seq, again.request.op_seq);
         assert_eq!((&first.request.key, first.node), (&again.request.key, 0));
         assert!(again.at - first.at >= TRY.mul_f64(1.1), "its try is certainly over");
     }
-    assert_ne!(seen[3].request.op_seq, seen[4].request.op_seq);
+    assert_ne!(seen[4].request.op_seq, seen[5].request.op_seq);
 }
 
 #[tokio::test]

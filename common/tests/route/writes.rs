@@ -56,7 +56,8 @@ async fn a_conditional_write_that_is_not_answered_is_not_tried_again() {
     let fleet = Fleet::new(3).await;
     let key = fleet.key(&[0]);
     fleet.hangs(0);
-    for ask in [set_if_absent(&key), delete_if(&key, common::entry::Version::default())] {
+    let version = common::entry::Version::default();
+    for ask in [set_if_absent(&key), delete_if(&key, version), set_with_token(&key)] {
         let error = fleet.call(ask).await.unwrap_err();
         assert_eq!(error.code(), Code::Timeout);
         assert!(error.message().contains("unknown"), "{error}");

@@ -48,6 +48,7 @@ pub(crate) async fn refusal(config: &str) -> String {
     let file = dir.path().join("ringway.toml");
     std::fs::write(&file, config).unwrap();
     let spec = Spec::new("node", binary("cachenode").unwrap())
+        .env("RINGWAY_TEST_RAW", "Xk9?vT2mQ")
         .args(["--node-port=0", "--http-port=0", "--config"])
         .arg(&file);
     let node = Process::start(&spec, dir.path()).unwrap();

@@ -85,7 +85,7 @@ async fn a_postgresql_is_asked() {
     assert_eq!(postgres.logged("DROP TABLE").unwrap(), 1, "as a parameter");
 
     let gateway = cluster.gateway(0).address();
-    let get = async |group, key| http::get(gateway, &query(group, key)).await.unwrap();
+    let get = async |group, key: &str| http::get(gateway, &query(group, key)).await.unwrap();
     assert_eq!(get("numbers", "21").await.text(), "42");
     assert_error("no number", &get("numbers", "x").await, 400, "invalid_request");
     assert_error("slow", &get("slow", "Tom").await, 504, "timeout");
@@ -93,6 +93,15 @@ async fn a_postgresql_is_asked() {
         postgres.logged("canceling statement").unwrap() == 1
     })
     .await;
+
+    // What was prepared for the table as it was is of no use either.
+    let more = "INSERT INTO users SELECT 'more' || n, n FROM generate_series(1, 12) n;
+        ALTER TABLE users ALTER COLUMN value TYPE varchar(2000)";
+    postgres.execute(more).await.unwrap();
+    for n in 1..=12 {
+        let answer = get("users", &format!("more{n}")).await;
+        assert_eq!((answer.status, answer.text()), (200, n.to_string()));
+    }
 
     postgres.kill();
     assert_error("dead", &get("users", "again").await, 502, "origin_error");
@@ -235,6 +244,12 @@ async fn what_only_a_node_can_tell_ends_it_by_name() {
             "RINGWAY_TEST_NONE",
         ),
         (
+            // A password that is not percent-encoded.
+            "kind = \"sql\", url = \"postgres://u:${RINGWAY_TEST_RAW}@h/d\", query = \"SELECT $1\"",
+            "groups.g.origin.url",
+            "percent-encoded",
+        ),
+        (
             "kind = \"opendal\", scheme = \"fs\", path = \"{key}\", options = { root = \"/no/such\" }",
             "groups.g.origin.options.root",
             "No such file",
@@ -242,5 +257,6 @@ async fn what_only_a_node_can_tell_ends_it_by_name() {
     ] {
         let lines = refusal(&format!("[groups.g]\norigin = {{ {origin} }}\n")).await;
         assert!(lines.contains(field) && lines.contains(hint), "{lines}");
+        assert!(!lines.contains("vT2mQ"), "{lines}");
     }
 }

@@ -5,6 +5,7 @@
 
 use axum::{
     Json,
+    body::Body,
     extract::{Path, Request, State},
     response::{IntoResponse, Response},
 };
@@ -19,8 +20,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::{
-    super::{AppState, Worker, body, conditional::tags},
-    read_json,
+    super::{AppState, body, conditional::tags},
+    answered, read_json,
 };
 
 /// Where a definition comes from, in complaints about it.
@@ -76,7 +77,12 @@ pub(super) async fn show(
         shown.ok_or_else(none)
     };
     match shown() {
-        Ok(response) if is_known(&headers, &response) => StatusCode::NOT_MODIFIED.into_response(),
+        Ok(mut response) if is_known(&headers, &response) => {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response.headers_mut().remove(header::CONTENT_TYPE);
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            response.map(|_| Body::empty())
+        }
         Ok(response) => response,
         Err(error) => worker.refuse(&error),
     }
@@ -121,10 +127,6 @@ pub(super) async fn delete(
         Ok(StatusCode::NO_CONTENT.into_response())
     };
     answered(&worker, answer.await)
-}
-
-fn answered(worker: &Worker, answer: Result<Response>) -> Response {
-    answer.unwrap_or_else(|error| worker.refuse(&error))
 }
 
 /// A definition that may be kept where many can read it.

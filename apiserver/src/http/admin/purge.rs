@@ -13,7 +13,10 @@ use common::{
 use proto::v1::PurgeRequest;
 use serde::Serialize;
 
-use super::super::{AppState, body, target};
+use super::{
+    super::{AppState, body, target},
+    answered,
+};
 use crate::purge::{Part, everywhere};
 
 #[derive(Serialize)]
@@ -40,27 +43,30 @@ pub(super) async fn run(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    body::discard(&parts.headers, body);
-    let asked = match asked(name, parts.uri.query().unwrap_or_default()) {
-        Ok(asked) => asked,
-        Err(error) => return worker.refuse(&error),
+    let answer = async {
+        // A body would be meant to say of what: it must not be passed over.
+        let not_empty = |_| {
+            let text = "a purge takes no body: give prefix= and tag= in the query";
+            Error::new(Code::InvalidRequest, text)
+        };
+        body::read_or(&parts.headers, body, 0, &worker.process.bodies, not_empty).await?;
+        let asked = asked(name, parts.uri.query().unwrap_or_default())?;
+        let _survey = worker.process.survey()?;
+        let done = everywhere(&worker.process.route, &asked).await?;
+        let node =
+            |Part { node, entries, everything }| Node { id: node.to_string(), entries, everything };
+        let nodes = done.into_iter().map(node).collect();
+        let PurgeRequest { group, prefixes, tags } = &asked;
+        Ok(Json(Purged { group, prefixes, tags, nodes }).into_response())
     };
-    let done = match everywhere(&worker.process.route, &asked).await {
-        Ok(done) => done,
-        Err(error) => return worker.refuse(&error),
-    };
-    let node =
-        |Part { node, entries, everything }| Node { id: node.to_string(), entries, everything };
-    let nodes = done.into_iter().map(node).collect();
-    let PurgeRequest { group, prefixes, tags } = &asked;
-    Json(Purged { group, prefixes, tags, nodes }).into_response()
+    answered(&worker, answer.await)
 }
 
 /// What is to be purged. What is not understood is refused: it may have been meant to say that less is.
 fn asked(name: String, query: &str) -> Result<PurgeRequest> {
     let group = GroupName::new(name)?.into_string();
     let mut asked = PurgeRequest { group, ..PurgeRequest::default() };
-    for (name, value) in target::pairs(query).filter(|(name, _)| !name.is_empty()) {
+    for (name, value) in target::pairs(query).filter(|pair| *pair != ("", "")) {
         let list = match name {
             "prefix" => &mut asked.prefixes,
             "tag" => &mut asked.tags,
@@ -91,6 +97,7 @@ mod tests {
         let error = read("prefx=a").unwrap_err();
         assert_eq!(error.message(), "a purge takes prefix= and tag=, or nothing, but not prefx=");
         assert!(read("prefix=%FF").is_err());
+        assert!(read("=a").is_err() && read("&").is_ok());
         assert!(asked("no group".to_owned(), "").is_err());
         // An empty one is for the nodes to refuse, and not taken for none.
         assert_eq!(read("prefix=").unwrap().prefixes, [""]);

@@ -87,16 +87,38 @@ fn database(url: &str) -> Result<Database, String> {
 
 /// A URL as it may be shown.
 pub(super) fn without_password(url: &str) -> String {
-    let masked = || {
-        let (scheme, rest) = url.split_once("://")?;
-        let end = rest.find('/').unwrap_or(rest.len());
-        // A password may hold a slash, although it should not.
-        let at = rest[..end].rfind('@').or_else(|| rest.rfind('@'))?;
-        let (user, password) = rest[..at].split_once(':')?;
-        let is_named = password.starts_with("${") && password.ends_with('}');
-        (!is_named).then(|| format!("{scheme}://{user}:{MASK}{}", &rest[at..]))
-    };
-    masked().unwrap_or_else(|| url.to_owned())
+    let masked = |(before, after)| format!("{before}{MASK}{after}");
+    around_password(url).map_or_else(|| url.to_owned(), masked)
+}
+
+/// A secret as it may be shown: URLs, of which there may be several, without their passwords, anything else
+/// not at all.
+pub(super) fn masked(secret: &str) -> String {
+    if !secret.split(',').any(|url| around_password(url).is_some()) {
+        return MASK.to_owned();
+    }
+    secret.split(',').map(without_password).collect::<Vec<_>>().join(",")
+}
+
+/// Whether a text is a URL with a password in it that is not the name of a variable.
+pub(super) fn has_password(text: &str) -> bool {
+    let http = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    // Such a URL may well have an '@' in its path, and with a slash in the password it is none.
+    let is_in_path = |rest: &str| !rest.split('/').next().unwrap_or(rest).contains('@');
+    around_password(text).is_some() && !http.is_some_and(is_in_path)
+}
+
+/// What is before and after the password of a URL, unless a variable is named in its place.
+fn around_password(url: &str) -> Option<(&str, &str)> {
+    let start = url.find("://")? + "://".len();
+    let rest = &url[start..];
+    let end = rest.find('/').unwrap_or(rest.len());
+    // A password may hold a slash, although it should not.
+    let at = rest[..end].rfind('@').or_else(|| rest.rfind('@'))?;
+    let colon = rest[..at].find(':')?;
+    let password = &rest[colon + 1..at];
+    let is_named = password.is_empty() || (password.starts_with("${") && password.ends_with('}'));
+    (!is_named).then(|| (&url[..start + colon + 1], &rest[at..]))
 }
 
 pub(super) fn read(mut table: Dict, key: &str, complain: Complain<'_>) -> Option<SqlSettings> {

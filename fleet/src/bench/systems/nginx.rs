@@ -6,10 +6,11 @@ use futures_util::future::try_join_all;
 use rustix::process::{Pid, geteuid, kill_process_group};
 use tempfile::TempDir;
 
-use super::{Memcached, SystemError, accepts, persistently};
+use super::{Memcached, READY_WITHIN, SystemError, accepts, persistently};
 use crate::{
     bench::{Dialect, Subject, Workload, cpu},
     etcd::free_address,
+    eventually::eventually,
     process::{Process, Signal, Spec},
     tools,
 };
@@ -55,7 +56,11 @@ impl Nginx {
         let servers: Vec<SocketAddr> = caches.iter().map(Memcached::address).collect();
         let (address, master, dir) =
             persistently(|| start_master(servers.clone(), value_bytes)).await?;
-        let workers = children(master.0.id())?;
+        // One may answer before the next is there, and would count for both.
+        let workers = eventually("nginx to have its workers", READY_WITHIN, async || {
+            children(master.0.id()).ok().filter(|workers| workers.len() == WORKERS)
+        })
+        .await;
         Ok(Self { address, master, workers, caches, _dir: dir })
     }
 
