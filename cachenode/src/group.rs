@@ -28,7 +28,10 @@ mod write;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -89,6 +92,8 @@ pub struct Group {
     counters: Counters,
     floors: Floors,
     purges: Purges,
+    /// It is about to go.
+    lends_no_more: AtomicBool,
     /// When entries are next looked through for expired ones, in milliseconds.
     next_sweep_ms: AtomicU64,
     /// Nothing expires before this, in milliseconds, unless for want of use.
@@ -134,6 +139,7 @@ impl Group {
             counters: Counters::default(),
             floors: Floors::default(),
             purges: Purges::default(),
+            lends_no_more: AtomicBool::new(false),
             next_sweep_ms: AtomicU64::new(0),
             first_expiry_ms: AtomicU64::new(u64::MAX),
         }

@@ -216,6 +216,22 @@ fn what_is_lent_and_gone_may_have_had_any_tag() {
 }
 
 #[test]
+fn what_a_write_has_called_back_may_have_had_any_tag_until_its_holders_have_confirmed() {
+    for (scope, waits) in [(tag("t"), true), (prefix("k"), true), (prefix("x"), false)] {
+        let bench = Bench::new();
+        let (holder, mut told) = Holder::new();
+        bench.set("k", "t");
+        assert!(lends(&bench, "k", &holder));
+        bench.set("k", "");
+        let (_, recall) = bench.group.purge(std::slice::from_ref(&scope));
+        assert_eq!(recall.is_over(bench.clock.monotonic()), !waits, "{scope:?}");
+        told.try_recv().unwrap().recalled.confirm();
+        assert!(told.try_recv().is_err(), "once is enough");
+        assert!(recall.is_over(bench.clock.monotonic()));
+    }
+}
+
+#[test]
 fn a_purge_leaves_room_for_what_writes_have_to_tell() {
     let bench = Bench::new();
     let (holder, mut told) = Holder::new();
