@@ -240,13 +240,15 @@ impl Group {
                 let before = before.filter(|entry| !self.is_over(&shape, entry, now));
                 let stale = before.clone().map(|it| Stale::new(it, now, &shape.definition));
                 let missed = Missed { slot, key, authority: owned()?, now, before, stale };
-                Ok(self.wait_for_load(&mut stripe, source, missed))
+                Ok(self.wait_for_load(&mut stripe, &shape, source, missed))
             }
             Supply::Fixed(fixed) => {
+                let tick = self.hybrid.tick();
                 let authority = owned()?;
                 let Some(value) = fixed.load(key) else { return Ok(Found::Absent) };
                 self.counters.loads.add();
                 let arrival = Arrival {
+                    tick,
                     slot,
                     key,
                     content_type: fixed::TEXT,
@@ -258,7 +260,6 @@ impl Group {
                     replaces: false,
                     before: before.map_or(Before::Nothing, |_| Before::Replaced),
                     authority,
-                    flight: None,
                     may_stay: true,
                     now,
                 };
@@ -278,9 +279,15 @@ impl Group {
         entry.is_expired(then, shape.definition.idle) || self.is_hidden(entry)
     }
 
-    /// A version newer than everything known of the key.
-    fn next_version(
+    /// The version of a change: newer than everything known of the key.
+    ///
+    /// `tick` was drawn in the key's critical section before anything was looked at: what hides the change (a
+    /// purge, a change of the ring, any floor) is either known by then, and seen by those looks, or its
+    /// tick is greater. That is still newer than what is known: it was stored in an earlier section, for
+    /// which the clock had ticked, or which it had heard of, before. The epoch may be behind, though.
+    fn version_at(
         &self,
+        tick: u64,
         stripe: &Stripe,
         slot: u64,
         authority: Authority,
@@ -288,9 +295,10 @@ impl Group {
         now: Duration,
     ) -> Version {
         let known = known.max(stripe.tombstones.newest(slot, now));
-        // The clock has ticked for or heard of all of these already, the epoch may be behind them.
         let as_of = known.map_or(0, |known| known.as_of).max(authority.as_of);
-        Version { as_of, clock: self.hybrid.tick() }
+        let version = Version { as_of, clock: tick };
+        debug_assert!(known < Some(version), "{known:?} is as new as {version:?}");
+        version
     }
 
     /// Stores an entry. Its expiry is noted after that: a sweep then either meets it or hears of it.
