@@ -28,7 +28,10 @@ mod write;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -89,6 +92,8 @@ pub struct Group {
     counters: Counters,
     floors: Floors,
     purges: Purges,
+    /// It is about to go.
+    lends_no_more: AtomicBool,
     /// When entries are next looked through for expired ones, in milliseconds.
     next_sweep_ms: AtomicU64,
     /// Nothing expires before this, in milliseconds, unless for want of use.
@@ -134,6 +139,7 @@ impl Group {
             counters: Counters::default(),
             floors: Floors::default(),
             purges: Purges::default(),
+            lends_no_more: AtomicBool::new(false),
             next_sweep_ms: AtomicU64::new(0),
             first_expiry_ms: AtomicU64::new(u64::MAX),
         }
@@ -234,13 +240,15 @@ impl Group {
                 let before = before.filter(|entry| !self.is_over(&shape, entry, now));
                 let stale = before.clone().map(|it| Stale::new(it, now, &shape.definition));
                 let missed = Missed { slot, key, authority: owned()?, now, before, stale };
-                Ok(self.wait_for_load(&mut stripe, source, missed))
+                Ok(self.wait_for_load(&mut stripe, &shape, source, missed))
             }
             Supply::Fixed(fixed) => {
+                let tick = self.hybrid.tick();
                 let authority = owned()?;
                 let Some(value) = fixed.load(key) else { return Ok(Found::Absent) };
                 self.counters.loads.add();
                 let arrival = Arrival {
+                    tick,
                     slot,
                     key,
                     content_type: fixed::TEXT,
@@ -252,7 +260,6 @@ impl Group {
                     replaces: false,
                     before: before.map_or(Before::Nothing, |_| Before::Replaced),
                     authority,
-                    flight: None,
                     may_stay: true,
                     now,
                 };
@@ -272,9 +279,15 @@ impl Group {
         entry.is_expired(then, shape.definition.idle) || self.is_hidden(entry)
     }
 
-    /// A version newer than everything known of the key.
-    fn next_version(
+    /// The version of a change: newer than everything known of the key.
+    ///
+    /// `tick` was drawn in the key's critical section before anything was looked at: what hides the change (a
+    /// purge, a change of the ring, any floor) is either known by then, and seen by those looks, or its
+    /// tick is greater. That is still newer than what is known: it was stored in an earlier section, for
+    /// which the clock had ticked, or which it had heard of, before. The epoch may be behind, though.
+    fn version_at(
         &self,
+        tick: u64,
         stripe: &Stripe,
         slot: u64,
         authority: Authority,
@@ -282,9 +295,10 @@ impl Group {
         now: Duration,
     ) -> Version {
         let known = known.max(stripe.tombstones.newest(slot, now));
-        // The clock has ticked for or heard of all of these already, the epoch may be behind them.
         let as_of = known.map_or(0, |known| known.as_of).max(authority.as_of);
-        Version { as_of, clock: self.hybrid.tick() }
+        let version = Version { as_of, clock: tick };
+        debug_assert!(known < Some(version), "{known:?} is as new as {version:?}");
+        version
     }
 
     /// Stores an entry. Its expiry is noted after that: a sweep then either meets it or hears of it.

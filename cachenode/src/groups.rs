@@ -60,7 +60,8 @@ pub struct Served {
     pub revision: u64,
     /// A program brought it along.
     pub is_own: bool,
-    /// No write is acknowledged before: another group of its name may have lent until then.
+    /// No write is acknowledged before: another group of its name, which is not there any more, may have
+    /// lent until then.
     pub not_before: Duration,
 }
 
@@ -74,6 +75,12 @@ impl GroupMap {
         self.0.get(name)
     }
 
+    /// Whether it has this very group, and not only one of its name.
+    fn has(&self, served: &Served) -> bool {
+        let there = self.get(served.group.name().as_str());
+        there.is_some_and(|there| Arc::ptr_eq(&there.group, &served.group))
+    }
+
     /// Every group, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.0.values().map(|served| &served.group)
@@ -83,8 +90,9 @@ impl GroupMap {
 /// A node's groups.
 pub struct Groups {
     by_name: ArcSwap<GroupMap>,
-    /// Held by whoever changes the map.
-    changing: Mutex<()>,
+    /// Held by whoever changes the map. Until when a group that has gone may have lent: its keys may be
+    /// those of the next one of its name, which may come in a later pass.
+    changing: Mutex<Duration>,
     loans: LoanMetrics,
     clock: Arc<dyn Clock>,
     hybrid: HybridClock,
@@ -137,7 +145,7 @@ impl Groups {
     /// as long as its id does, or it has got its first one. Returns those whose entries have to be
     /// moved ([`Group::move_entries`]). Not for a worker.
     pub fn take_on(&self, wanted: impl IntoIterator<Item = Wanted>) -> Vec<Arc<Group>> {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lent_until = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.snapshot();
         let mut to_move = Vec::new();
         let mut one = |Wanted { definition, id, revision, is_own }: Wanted| {
@@ -153,15 +161,23 @@ impl Groups {
                     Served { id, revision, is_own, ..same.clone() }
                 }
                 None => {
-                    let not_before =
-                        there.map_or(Duration::ZERO, |_| self.clock.monotonic() + LEASE);
-                    Served { group: self.make(definition), id, revision, is_own, not_before }
+                    let (group, not_before) = (self.make(definition), Duration::ZERO);
+                    Served { group, id, revision, is_own, not_before }
                 }
             };
             (name, served)
         };
-        let after = wanted.into_iter().map(&mut one).collect();
-        self.by_name.store(Arc::new(GroupMap(after)));
+        let mut after = GroupMap(wanted.into_iter().map(&mut one).collect());
+        // Not sooner: changing a group may take long, and until here the others have lent. Nor by the time of
+        // the store below: whoever has the former map would lend by it after that.
+        let gone = before.0.values().filter(|served| !after.has(served));
+        if gone.inspect(|served| served.group.end_lending()).count() > 0 {
+            *lent_until = self.clock.monotonic() + LEASE;
+        }
+        for made in after.0.values_mut().filter(|served| !before.has(served)) {
+            made.not_before = *lent_until;
+        }
+        self.by_name.store(Arc::new(after));
         to_move
     }
 
@@ -195,9 +211,13 @@ impl Groups {
 
 #[cfg(test)]
 mod tests {
-    use common::clock::ManualClock;
+    use common::{clock::ManualClock, error::Error};
 
     use super::*;
+    use crate::{
+        group::{Authority, Lending, Write},
+        loans::Holder,
+    };
 
     fn groups(definitions: impl IntoIterator<Item = Definition>) -> Groups {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
@@ -222,6 +242,64 @@ mod tests {
         let default = Arc::clone(&there.now().get(DEFAULT_GROUP).unwrap().group);
         assert_eq!(*default.definition(), small);
         there.maintain();
+    }
+
+    /// A group `users` of that id, with `k` in it, among the groups of a node with that clock.
+    fn with_users(clock: &ManualClock) -> (Groups, impl Fn(u128) -> Wanted + use<>) {
+        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+        let groups = Groups::new([], &shared, &HybridClock::new(shared.clone())).unwrap();
+        let wanted = |id| Wanted { id: Uuid::from_u128(id), ..Wanted::from(definition("users")) };
+        groups.take_on([wanted(1)]);
+        let write = Write { key: "k", value: b"old", ..Write::default() };
+        let users = Arc::clone(&groups.now().get("users").unwrap().group);
+        users.set(&write, || Ok::<_, Error>(Authority::owner(1))).unwrap();
+        (groups, wanted)
+    }
+
+    fn lends(group: &Group) -> bool {
+        let (holder, _told) = Holder::new();
+        let owned = || Ok::<_, Error>(Authority::owner(1));
+        matches!(group.lend(1000, "k", &holder, LEASE, owned).unwrap(), Lending::Lent(..))
+    }
+
+    #[test]
+    fn a_group_waits_for_what_another_one_of_its_name_has_lent_however_long_it_is_gone() {
+        let clock = ManualClock::new();
+        let (groups, wanted) = with_users(&clock);
+        let before = groups.snapshot();
+        assert!(lends(&before.get("users").unwrap().group));
+        clock.advance(LEASE / 5);
+        groups.take_on([]);
+        let gone_at = clock.monotonic();
+        assert!(!lends(&before.get("users").unwrap().group), "whoever still has it lends nothing");
+        clock.advance(LEASE / 5);
+        groups.take_on([wanted(2)]);
+        assert_eq!(groups.now().get("users").unwrap().not_before, gone_at + LEASE);
+    }
+
+    #[test]
+    fn a_group_that_takes_the_place_of_another_one_waits_from_when_that_lends_no_more() {
+        let clock = ManualClock::new();
+        let (groups, wanted) = with_users(&clock);
+        let before = groups.snapshot();
+        // The others take their time.
+        let others = ["a", "b"].map(|name| Wanted::from(definition(name)));
+        let slow = std::iter::once(wanted(2)).chain(others).inspect(|_| clock.advance(LEASE));
+        groups.take_on(slow);
+        let now = clock.monotonic();
+        assert_eq!(groups.now().get("users").unwrap().not_before, now + LEASE);
+        assert!(!lends(&before.get("users").unwrap().group));
+    }
+
+    #[test]
+    fn what_a_group_that_is_gone_has_lent_does_not_count_for_ever() {
+        let clock = ManualClock::new();
+        let (groups, _) = with_users(&clock);
+        assert!(lends(&groups.now().get("users").unwrap().group));
+        assert_eq!(groups.loans().outstanding(), 1);
+        groups.take_on([]);
+        groups.maintain();
+        assert_eq!(groups.loans().outstanding(), 0);
     }
 
     #[test]

@@ -113,11 +113,10 @@ impl Model {
         self.entries.get(&key).filter(|entry| now < entry.expires)
     }
 
-    /// The version that a write makes now.
-    fn next_version(&self, key: usize, as_of: u64, now: Duration) -> Version {
+    /// The version that a write of that tick makes now.
+    fn version_at(&self, tick: u64, key: usize, as_of: u64, now: Duration) -> Version {
         let known = self.known(key, now).unwrap_or_default();
-        self.hybrid.observe(known.clock);
-        Version { as_of: known.as_of.max(as_of), clock: self.hybrid.tick() }
+        Version { as_of: known.as_of.max(as_of), clock: tick }
     }
 
     /// What a version made now has to be newer than.
@@ -202,13 +201,17 @@ impl Run {
         Ok(())
     }
 
-    /// What a write has to answer but for its version; `None`: it applies.
-    fn refusal(&self, key: usize, op: Option<u64>, holds: bool) -> Option<Outcome> {
+    /// What a write has to answer if it does not apply; else the tick that it gets, as any does that was
+    /// not answered before.
+    fn judged(&self, key: usize, op: Option<u64>, holds: bool) -> Result<u64, Outcome> {
         let now = self.now();
         let answered = op.and_then(|op| self.model.answers.get(&(key, op)));
         match answered.filter(|(_, until)| now < *until) {
-            Some((outcome, _)) => Some(*outcome),
-            None => (!holds).then_some(Err(Code::PreconditionFailed)),
+            Some((outcome, _)) => Err(*outcome),
+            None => {
+                let tick = self.model.hybrid.tick();
+                if holds { Ok(tick) } else { Err(Err(Code::PreconditionFailed)) }
+            }
         }
     }
 
@@ -232,7 +235,7 @@ impl Run {
     ) -> Result<(), TestCaseError> {
         let now = self.now();
         let (condition, holds) = self.model.condition(when, key, now);
-        let expected = self.refusal(key, op, holds);
+        let judged = self.judged(key, op, holds);
         let ttl = Some(Duration::from_secs(ttl_s));
         let write = Write {
             key: KEYS[key],
@@ -245,13 +248,16 @@ impl Run {
         };
         let outcome = outcome(self.group.set(&write, self.right()));
         self.answered(key, op, outcome);
-        if let Some(expected) = expected {
-            prop_assert_eq!(outcome, expected);
-            return Ok(());
-        }
+        let tick = match judged {
+            Ok(tick) => tick,
+            Err(expected) => {
+                prop_assert_eq!(outcome, expected);
+                return Ok(());
+            }
+        };
         let created = self.model.live(key, now).is_none();
         let known = self.model.known(key, now);
-        let version = self.model.next_version(key, self.as_of, now);
+        let version = self.model.version_at(tick, key, self.as_of, now);
         prop_assert!(Some(version) > known);
         prop_assert_eq!(outcome, Ok(Applied { version, created }));
         let ttl = ttl.filter(|ttl| !ttl.is_zero()).unwrap_or(TTL);
@@ -263,15 +269,18 @@ impl Run {
     fn delete(&mut self, key: usize, when: When, op: Option<u64>) -> Result<(), TestCaseError> {
         let now = self.now();
         let (condition, holds) = self.model.condition(when, key, now);
-        let expected = self.refusal(key, op, holds);
+        let judged = self.judged(key, op, holds);
         let delete = Delete { key: KEYS[key], condition, op: op_id(key, op) };
         let outcome = outcome(self.group.delete(&delete, self.right()));
         self.answered(key, op, outcome);
-        if let Some(expected) = expected {
-            prop_assert_eq!(outcome, expected);
-            return Ok(());
-        }
-        let version = self.model.next_version(key, self.as_of, now);
+        let tick = match judged {
+            Ok(tick) => tick,
+            Err(expected) => {
+                prop_assert_eq!(outcome, expected);
+                return Ok(());
+            }
+        };
+        let version = self.model.version_at(tick, key, self.as_of, now);
         let there = self.model.live(key, now).is_some();
         let applied = Applied { version, created: false };
         prop_assert_eq!(outcome, if there { Ok(applied) } else { Err(Code::NotFound) });

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use common::entry::Version;
 
-use super::{Authority, Before, Group, Item, Way, critical::Stripe, flights::Flight, shape::Shape};
+use super::{
+    Authority, Before, Group, Item, MAX_CONTENT_TYPE_BYTES, Way, critical::Stripe, shape::Shape,
+};
 use crate::store::{NewEntry, Stored};
 
 /// A value of an origin, in its key's critical section.
 pub(super) struct Arrival<'a> {
+    /// Drawn in this section before anything else (see [`Group::version_at`]).
+    pub(super) tick: u64,
     pub(super) slot: u64,
     pub(super) key: &'a str,
     pub(super) content_type: &'a str,
@@ -26,11 +30,17 @@ pub(super) struct Arrival<'a> {
     /// What there was of the key when the origin was asked.
     pub(super) before: Before,
     pub(super) authority: Authority,
-    /// The load that brought it, if it took its time.
-    pub(super) flight: Option<&'a Flight>,
     /// Whether it may be stored, and not only answered to those who waited.
     pub(super) may_stay: bool,
     pub(super) now: Duration,
+}
+
+/// What of an entry that can't be kept is answered: the rest has lengths that an entry may not be able to
+/// note.
+fn to_answer(entry: NewEntry<'_>) -> NewEntry<'_> {
+    let is_long = entry.content_type.len() > MAX_CONTENT_TYPE_BYTES;
+    let content_type = if is_long { "" } else { entry.content_type };
+    NewEntry { key: "", content_type, tags: "", validator: "", ..entry }
 }
 
 impl Group {
@@ -41,9 +51,9 @@ impl Group {
         shape: &Shape,
         arrival: &Arrival<'_>,
     ) -> Item {
-        let Arrival { slot, key, authority, ttl, now, .. } = *arrival;
+        let Arrival { tick, slot, key, authority, ttl, now, .. } = *arrival;
         let is_kept = ttl.is_none_or(|ttl| !ttl.is_zero());
-        let version = self.next_version(stripe, slot, authority, arrival.known, now);
+        let version = self.version_at(tick, stripe, slot, authority, arrival.known, now);
         let entry = NewEntry {
             key,
             content_type: arrival.content_type,
@@ -62,11 +72,8 @@ impl Group {
         };
         // The operator chose the origin's values: one that is too large to keep is still answered.
         let fits = shape.check(&entry).is_ok();
-        let entry = Stored::new(&entry);
-        // Once more, now that it has its version: a purge that has come in since the last look has its
-        // tick above that, or is seen here.
-        let is_current = arrival.flight.is_none_or(|flight| !self.is_outdated(flight, key));
-        let is_stored = is_kept && fits && arrival.may_stay && is_current;
+        let entry = Stored::new(&if fits { entry } else { to_answer(entry) });
+        let is_stored = is_kept && fits && arrival.may_stay;
         if is_stored {
             self.keep(shape, slot, &entry, arrival.replaces);
         } else if arrival.may_stay && arrival.replaces {

@@ -104,7 +104,7 @@ impl Group {
         if is_known || stripe.flights.of(missed.key).is_some() {
             return None;
         }
-        let Found::Waiting(waiting) = self.wait_for_load(stripe, source, missed) else {
+        let Found::Waiting(waiting) = self.wait_for_load(stripe, shape, source, missed) else {
             return None;
         };
         self.counters.early_loads.add();

@@ -68,13 +68,14 @@ pub struct Stale {
 
 impl Stale {
     pub(super) fn new(entry: Stored, now: Duration, definition: &Definition) -> Self {
-        let expired = entry.times(now).over_for();
+        let times = entry.unused_times(now, definition.idle);
+        let expired = times.over_for();
         let within = |life: Duration| expired < life;
         Self {
             now: within(definition.stale_while_revalidate),
             on_error: within(definition.stale_if_error),
             patience: Some(definition.soft_timeout).filter(|patience| !patience.is_zero()),
-            item: Item::new(entry, now),
+            item: Item { times, ..Item::new(entry, now) },
         }
     }
 
@@ -154,6 +155,8 @@ pub struct Ticket {
     pub(super) flight: Arc<Flight>,
     /// What there is of the key.
     pub(super) before: Option<Stored>,
+    /// The origin can be asked whether that is still true.
+    can_renew: bool,
     /// Its room among the loads of the group.
     _room: OwnedSemaphorePermit,
 }
@@ -164,10 +167,10 @@ impl Ticket {
         key: &str,
         source: Arc<Source>,
         flight: Arc<Flight>,
-        before: Option<Stored>,
+        (before, can_renew): (Option<Stored>, bool),
         room: OwnedSemaphorePermit,
     ) -> Self {
-        Self { slot, key: key.into(), source, flight, before, _room: room }
+        Self { slot, key: key.into(), source, flight, before, can_renew, _room: room }
     }
 
     /// Whose load it is.
@@ -177,7 +180,8 @@ impl Ticket {
 
     /// By what the origin can tell whether what there is, is still true; empty: nothing.
     pub(super) fn validator(&self) -> &str {
-        self.before.as_ref().map_or("", Stored::validator)
+        let before = self.before.as_ref().filter(|_| self.can_renew);
+        before.map_or("", Stored::validator)
     }
 
     /// By what right it began.

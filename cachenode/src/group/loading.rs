@@ -48,6 +48,7 @@ impl Group {
     pub(super) fn wait_for_load(
         &self,
         stripe: &mut Stripe,
+        shape: &Shape,
         source: &Arc<Source>,
         missed: Missed<'_>,
     ) -> Found {
@@ -72,7 +73,8 @@ impl Group {
         };
         let flight = Flight::new(self.hybrid.tick(), authority);
         stripe.flights.begin(key, flight.clone());
-        let ticket = Ticket::new(slot, key, Arc::clone(source), flight, before, room);
+        let can_renew = before.as_ref().is_some_and(|before| shape.can_renew(before));
+        let ticket = Ticket::new(slot, key, Arc::clone(source), flight, (before, can_renew), room);
         Found::Waiting(Waiting::first(ticket).or(stale))
     }
 
@@ -112,11 +114,12 @@ impl Group {
         let mut stripe = self.critical.enter(ticket.slot);
         let shape = self.shape();
         self.follow_floors();
+        let tick = self.hybrid.tick();
         let counts = stripe.flights.end(&ticket) && !self.is_outdated(&ticket.flight, &ticket.key);
         let authority = owned().filter(|_| counts);
         let now = self.clock.monotonic();
         let mut section =
-            Landing { stripe: &mut stripe, shape: &shape, ticket: &ticket, authority, now };
+            Landing { stripe: &mut stripe, shape: &shape, ticket: &ticket, tick, authority, now };
         let outcome = match answer {
             Ok(Reloaded::Anew(Some(loaded))) => {
                 self.counters.loads.add();
@@ -145,9 +148,10 @@ impl Group {
 
     /// What is answered to those who wait for a value; by who may, it is stored as well.
     fn loaded(&self, landing: &mut Landing<'_>, loaded: &Loaded) -> Outcome {
-        let Landing { shape, ticket, authority, now, .. } = *landing;
+        let Landing { shape, ticket, tick, authority, now, .. } = *landing;
         let held = shape.store.get(ticket.slot, &ticket.key);
         let arrival = Arrival {
+            tick,
             slot: ticket.slot,
             key: &ticket.key,
             content_type: &loaded.content_type,
@@ -159,7 +163,6 @@ impl Group {
             replaces: held.is_some(),
             before: ticket.before.as_ref().map_or(Before::Nothing, |_| Before::Replaced),
             authority: authority.unwrap_or(ticket.flight.authority),
-            flight: Some(&ticket.flight),
             may_stay: authority.is_some(),
             now,
         };
@@ -199,10 +202,15 @@ impl Group {
         let Landing { shape, ticket, authority, now, .. } = *landing;
         if authority.is_some() {
             // What there is, is stale, as nobody has written it since the load began. Or its time is not
-            // over yet: so long it was promised.
-            let is_over =
-                |held: &Stored| held.is_of(&ticket.key) && self.is_absent(shape, held, now);
+            // over yet: so long it was promised, and not a moment longer.
+            let is_over = |held: &Stored| {
+                held.is_of(&ticket.key) && {
+                    held.mark_last();
+                    self.is_absent(shape, held, now)
+                }
+            };
             shape.store.remove_if(ticket.slot, &is_over);
+            self.expect_expiry(Some(0));
             landing.learn(None, shape.definition.negative_ttl);
         }
     }
@@ -219,6 +227,8 @@ struct Landing<'a> {
     stripe: &'a mut Stripe,
     shape: &'a Shape,
     ticket: &'a Ticket,
+    /// What it brought gets this one in its version.
+    tick: u64,
     /// By what right what it brought is stored; `None`: it is not.
     authority: Option<Authority>,
     now: Duration,

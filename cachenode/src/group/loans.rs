@@ -4,7 +4,11 @@
 //! comes either before it, and then the value is the written one, or after it, and then it finds it.
 //! A loan outlives the entry: evicted or expired, the value may still be held.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use common::{entry::Version, near::LEASE};
 use foldhash::fast::RandomState;
@@ -88,17 +92,22 @@ impl Loans {
         }
     }
 
-    /// Calls back whatever is lent of all keys of which `which` is true; what has to be waited for, also
-    /// because of writes before.
+    /// Calls back whatever is lent of all keys of which `which` is true. What has to be waited for, also
+    /// because of writes before: what those called back is an older value, and counts for all keys that
+    /// `may_be` some of those.
     pub(super) fn call_back_where(
         &mut self,
         group: &Group,
+        may_be: impl Fn(&str) -> bool,
         which: impl Fn(&str) -> bool,
         now: Duration,
     ) -> Vec<Arc<Recalled>> {
         let mut recalled = Vec::new();
-        for (key, loans) in self.by_key.iter_mut().filter(|(key, _)| which(key)) {
-            for loan in loans.iter_mut().filter(|loan| !loan.is_over(now)) {
+        for (key, loans) in self.by_key.iter_mut().filter(|(key, _)| may_be(key)) {
+            let is_it = which(key);
+            let counts =
+                |loan: &&mut Loan| !loan.is_over(now) && (is_it || loan.recalled.is_some());
+            for loan in loans.iter_mut().filter(counts) {
                 let of_loan = loan.recalled.get_or_insert_with(|| {
                     let recalled = Recalled::new(loan.until);
                     let (group, key) = (group.name.clone(), key.clone());
@@ -141,6 +150,13 @@ impl Loans {
     }
 }
 
+impl Drop for Loans {
+    /// What their group has lent runs out without it; the count is the whole node's.
+    fn drop(&mut self) {
+        self.metrics.forgotten(self.by_key.values().map(Vec::len).sum());
+    }
+}
+
 /// What became of the wish to hold a value.
 #[derive(Debug)]
 pub enum Lending {
@@ -168,6 +184,13 @@ impl Group {
         self.shape().definition.lends()
     }
 
+    /// Nothing is lent from now on, whoever has a reference to the group: when this returns, the last loan
+    /// was made. For a group that is about to go, or to make room for another one of its name.
+    pub(crate) fn end_lending(&self) {
+        self.lends_no_more.store(true, Ordering::Relaxed);
+        self.critical.each(|_| ());
+    }
+
     /// Reads a key's value and lends it, for `asked` or for [`LEASE`] if that is shorter, unless it is
     /// larger than `most`. `owned` is asked in the key's critical section.
     ///
@@ -186,6 +209,10 @@ impl Group {
         }
         let slot = self.slots.of(key);
         let mut stripe = self.critical.enter(slot);
+        // The lock makes it seen.
+        if self.lends_no_more.load(Ordering::Relaxed) {
+            return Ok(Lending::Refused);
+        }
         self.follow_floors();
         let authority = owned()?;
         let shape = self.shape();

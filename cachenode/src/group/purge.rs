@@ -212,7 +212,8 @@ impl Group {
         let (now, store) = (self.clock.monotonic(), Arc::clone(&self.shape().store));
         let may_cover = |key: &str| scopes.iter().any(|scope| scope.may_cover(key));
         let is_purged = |key: &str| {
-            // What is lent and not here any more may have had any tag.
+            // What is lent and not here any more may have had any tag. So may have what was lent before the
+            // last write, if holders have not confirmed that yet.
             let held = store.get(self.slots.of(key), key);
             scopes.iter().any(|scope| match &held {
                 Some(held) => scope.covers(key, held.tags()),
@@ -223,7 +224,7 @@ impl Group {
         self.critical.each(|stripe| {
             stripe.flights.fence_where(may_cover);
             stripe.tokens.end_where(may_cover);
-            recalled.extend(stripe.loans.call_back_where(self, is_purged, now));
+            recalled.extend(stripe.loans.call_back_where(self, may_cover, is_purged, now));
         });
         Recall::of(recalled)
     }

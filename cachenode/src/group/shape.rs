@@ -8,7 +8,10 @@
 
 use std::{
     ops::Deref,
-    sync::{Arc, OnceLock, PoisonError},
+    sync::{
+        Arc, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,9 +26,15 @@ use crate::{
 /// For how long after its time an entry is kept that its origin can renew without sending it again.
 pub const RENEWABLE_FOR: Duration = Duration::from_secs(300);
 
+/// Later than any tick.
+const NOT_YET: u64 = u64::MAX;
+
 pub(super) struct Shape {
     pub(super) definition: Arc<Definition>,
     pub(super) supply: Supply,
+    /// The tick since which its origin is the only one that values come from: what is older may be another
+    /// one's, and this one knows nothing of it. [`NOT_YET`] while loads of the former one may still end.
+    origin_since: Arc<AtomicU64>,
     pub(super) store: Arc<dyn Store>,
     /// The same store, while entries are moved into the one that the definition asks for.
     moving: Option<Arc<Moving>>,
@@ -81,6 +90,7 @@ impl Shape {
     fn new(definition: Definition) -> Self {
         Self {
             supply: definition.origin.supply(),
+            origin_since: Arc::default(),
             store: definition.eviction.store(definition.capacity),
             moving: None,
             evicted_before: 0,
@@ -96,13 +106,18 @@ impl Shape {
         let (store, moving) = if is_as_before {
             (Arc::clone(&self.store), self.moving.clone())
         } else {
-            let new = definition.eviction.store(definition.capacity);
-            let moving = Moving::new(Arc::clone(&self.store), new);
+            let (eviction, capacity) = (definition.eviction, definition.capacity);
+            let moving = Moving::new(Arc::clone(&self.store), eviction, capacity);
             (Arc::clone(&moving) as Arc<dyn Store>, Some(moving))
         };
-        let supply = if has_new_origin { definition.origin.supply() } else { self.supply.clone() };
+        let (supply, origin_since) = if has_new_origin {
+            (definition.origin.supply(), Arc::new(AtomicU64::new(NOT_YET)))
+        } else {
+            (self.supply.clone(), Arc::clone(&self.origin_since))
+        };
         Self {
             supply,
+            origin_since,
             store,
             moving,
             evicted_before: self.evicted_before,
@@ -111,17 +126,23 @@ impl Shape {
         }
     }
 
+    /// Whether the origin can be asked if an entry is still true: it has something to recognise it by,
+    /// and that is not from another origin.
+    pub(super) fn can_renew(&self, entry: &Stored) -> bool {
+        let since = || self.origin_since.load(Ordering::Acquire);
+        !entry.validator().is_empty() && entry.version().clock >= since()
+    }
+
     /// For how long after its time an entry may be of use. Not what was stored as a stand-in: that lives
-    /// so shortly because its owner may have another value.
+    /// so shortly because its owner may have another value. Nor what its origin does not have any more.
     pub(super) fn stale_life(&self, entry: &Stored) -> Duration {
         match self.supply {
             Supply::Fixed(_) => Duration::ZERO,
-            _ if entry.is_stand_in() => Duration::ZERO,
+            _ if entry.is_stand_in() || entry.is_last() => Duration::ZERO,
             // For those who wait while the holder of a load token brings the next value.
             Supply::None => self.definition.stale_while_revalidate,
             Supply::Asked(_) => {
-                let renewable =
-                    if entry.validator().is_empty() { Duration::ZERO } else { RENEWABLE_FOR };
+                let renewable = if self.can_renew(entry) { RENEWABLE_FOR } else { Duration::ZERO };
                 let Definition { stale_while_revalidate, stale_if_error, .. } = *self.definition;
                 stale_while_revalidate.max(stale_if_error).max(renewable)
             }
@@ -188,7 +209,7 @@ impl Group {
         }
         let has_new_origin = before.definition.origin != definition.origin;
         let shape = before.redefined(definition, has_new_origin);
-        let is_moving = shape.moving.is_some();
+        let (is_moving, origin_since) = (shape.moving.is_some(), Arc::clone(&shape.origin_since));
         self.shapes.store(shape);
         // After this nobody changes a key by the old one any more.
         self.critical.each(|stripe| {
@@ -197,6 +218,10 @@ impl Group {
                 stripe.tokens.end_where(|_| true);
             }
         });
+        if has_new_origin {
+            // Loads of the former one store nothing from here on, and what they have stored is older.
+            origin_since.store(self.hybrid.tick(), Ordering::Release);
+        }
         // Entries may be over earlier than was noted.
         self.expect_expiry(Some(0));
         is_moving
@@ -224,6 +249,7 @@ impl Group {
             evicted_before: shape.evicted_before + moving.old_evictions(),
             definition: Arc::clone(&shape.definition),
             supply: shape.supply.clone(),
+            origin_since: Arc::clone(&shape.origin_since),
             may_have_lent: shape.may_have_lent,
         };
         self.shapes.store(done);

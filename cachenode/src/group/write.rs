@@ -109,22 +109,27 @@ impl Group {
         owned: impl FnOnce() -> Result<Authority, E>,
     ) -> Result<Applied, E> {
         let Write { key, value, content_type, tags, ttl, ref condition, token, op } = *write;
-        let mut entry = NewEntry { key, content_type, tags, value, ..NewEntry::default() };
-        self.shape().check(&entry)?;
-        self.change(key, condition, op, owned, |change, stripe| {
-            let Change { slot, shape, authority, now, known, there } = change;
+        let entry = NewEntry { key, content_type, tags, value, ..NewEntry::default() };
+        let check = |shape: &Shape| shape.check(&entry);
+        self.change(key, condition, op, check, owned, |change, stripe| {
+            let Change { tick, slot, shape, authority, now, known, there } = change;
             if token.is_some_and(|it| !self.counts(&stripe.tokens, key, it, authority, now)) {
                 self.counters.lost_tokens.add();
                 return Answer::LeaseLost;
             }
-            entry.version = self.next_version(stripe, slot, authority, known, now);
-            entry.expires = shape.expires(ttl, authority, now, &self.chance);
-            entry.is_stand_in = authority.is_stand_in();
-            (entry.stored, entry.now) = (now, now);
+            let version = self.version_at(tick, stripe, slot, authority, known, now);
+            let entry = NewEntry {
+                version,
+                stored: now,
+                expires: shape.expires(ttl, authority, now, &self.chance),
+                is_stand_in: authority.is_stand_in(),
+                now,
+                ..entry
+            };
             self.keep(shape, slot, &Stored::new(&entry), known.is_some());
-            stripe.changed(self, key, entry.version, now);
+            stripe.changed(self, key, version, now);
             self.counters.sets.add();
-            Answer::Applied(Applied { version: entry.version, created: there.is_none() })
+            Answer::Applied(Applied { version, created: there.is_none() })
         })
     }
 
@@ -140,9 +145,10 @@ impl Group {
         owned: impl FnOnce() -> Result<Authority, E>,
     ) -> Result<Applied, E> {
         let Delete { key, ref condition, op } = *delete;
-        self.change(key, condition, op, owned, |change, stripe| {
-            let Change { slot, shape, authority, now, known, there } = change;
-            let version = self.next_version(stripe, slot, authority, known, now);
+        let check = |_: &Shape| Ok(());
+        self.change(key, condition, op, check, owned, |change, stripe| {
+            let Change { tick, slot, shape, authority, now, known, there } = change;
+            let version = self.version_at(tick, stripe, slot, authority, known, now);
             stripe.tombstones.bury(slot, version, now);
             shape.store.remove_if(slot, &|entry| entry.is_of(key));
             // Also if there is nothing: it may have been lent and then evicted.
@@ -193,10 +199,11 @@ impl Group {
     pub fn forget(&self, key: &str, as_of: u64) -> bool {
         let slot = self.slots.of(key);
         let mut stripe = self.critical.enter(slot);
+        let tick = self.hybrid.tick();
         let shape = self.shape();
         let now = self.clock.monotonic();
         let known = shape.store.get(slot, key).as_ref().map(Stored::version);
-        let version = self.next_version(&stripe, slot, Authority::owner(as_of), known, now);
+        let version = self.version_at(tick, &stripe, slot, Authority::owner(as_of), known, now);
         stripe.tombstones.bury(slot, version, now);
         stripe.changed(self, key, version, now);
         shape.store.remove_if(slot, &|entry| entry.is_of(key))
@@ -217,6 +224,7 @@ impl Group {
         key: &str,
         condition: &Condition,
         op: Option<OpId>,
+        check: impl FnOnce(&Shape) -> Result<(), Error>,
         owned: impl FnOnce() -> Result<Authority, E>,
         apply: impl FnOnce(Change<'_>, &mut Stripe) -> Answer,
     ) -> Result<Applied, E> {
@@ -227,14 +235,17 @@ impl Group {
         let answer = match stripe.answers.find(op, now) {
             Some(answer) => answer,
             None => {
-                let authority = owned()?;
+                // First of all: whatever comes after it and is to hide this change does, or is seen below.
+                let tick = self.hybrid.tick();
                 let shape = self.shape();
+                check(&shape)?;
+                let authority = owned()?;
                 let before = shape.store.get(slot, key);
                 let live = before.as_ref().filter(|entry| !self.is_absent(&shape, entry, now));
                 let there = live.map(Stored::version);
                 let known = before.as_ref().map(Stored::version);
                 let answer = if condition.holds(there) {
-                    let change = Change { slot, shape: &shape, authority, now, known, there };
+                    let change = Change { tick, slot, shape: &shape, authority, now, known, there };
                     apply(change, &mut stripe)
                 } else {
                     Answer::PreconditionFailed
@@ -283,6 +294,8 @@ impl Shape {
 
 /// A change that is about to be applied.
 struct Change<'a> {
+    /// The clock of its version.
+    tick: u64,
     slot: u64,
     shape: &'a Shape,
     authority: Authority,

@@ -4,19 +4,32 @@
 //! the old one to the new, one slot at a time, in the slot's critical section ([`Moving::step`]), and
 //! stay the same allocations.
 
-use std::{cell::Cell, sync::Arc};
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use super::{Store, Stored};
+use super::{Eviction, Store, Stored};
 
 /// A [`Store`] made of two.
 pub(crate) struct Moving {
     old: Arc<dyn Store>,
     new: Arc<dyn Store>,
+    /// What the new one can hold, and by whose account.
+    capacity: u64,
+    eviction: Eviction,
+    /// Entries that are larger than that.
+    too_large: AtomicU64,
 }
 
 impl Moving {
-    pub(crate) fn new(old: Arc<dyn Store>, new: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { old, new })
+    /// From the old one into an empty store of that kind and capacity.
+    pub(crate) fn new(old: Arc<dyn Store>, eviction: Eviction, capacity: u64) -> Arc<Self> {
+        let (new, too_large) = (eviction.store(capacity), AtomicU64::new(0));
+        Arc::new(Self { old, new, capacity, eviction, too_large })
     }
 
     /// Where the entries go.
@@ -24,9 +37,9 @@ impl Moving {
         Arc::clone(&self.new)
     }
 
-    /// Entries that the old store has thrown out.
+    /// Entries that the old store has thrown out, or that did not fit into the new one.
     pub(crate) fn old_evictions(&self) -> u64 {
-        self.old.evictions()
+        self.old.evictions() + self.too_large.load(Ordering::Relaxed)
     }
 
     /// The slots that have to be moved, in that order: what is worth most comes last, and stays if
@@ -44,8 +57,13 @@ impl Moving {
             false
         });
         if let Some(entry) = held.into_inner() {
-            // First there, then no longer here: a reader finds it in one of them.
-            self.new.insert(slot, entry, false);
+            if self.eviction.entry_bytes(entry.content_bytes()) > self.capacity {
+                // There everything else would go for it.
+                self.too_large.fetch_add(1, Ordering::Relaxed);
+            } else {
+                // First there, then no longer here: a reader finds it in one of them.
+                self.new.insert(slot, entry, false);
+            }
             self.old.remove_if(slot, &|_| true);
         }
     }
@@ -97,6 +115,6 @@ impl Store for Moving {
     }
 
     fn evictions(&self) -> u64 {
-        self.old.evictions() + self.new.evictions()
+        self.old_evictions() + self.new.evictions()
     }
 }

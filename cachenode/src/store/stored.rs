@@ -6,7 +6,7 @@
 
 use std::{
     fmt, iter,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -50,8 +50,14 @@ struct Header {
     /// This and the next are in what alignment leaves free: an entry without them takes no byte more.
     tags_bytes: u16,
     validator_bytes: u8,
-    is_stand_in: bool,
+    /// [`STAND_IN`] and [`LAST`].
+    marks: AtomicU8,
 }
+
+/// The mark of an entry that was made in the stead of an owner that could not be reached.
+const STAND_IN: u8 = 1;
+/// The mark of an entry that its origin does not have any more.
+const LAST: u8 = 2;
 
 /// What an entry is made of. Key, content type and tags fit `u16` lengths; the group sees to that.
 #[derive(Default)]
@@ -131,6 +137,7 @@ impl Stored {
         let words = [entry.key, kept(entry.content_type), entry.tags, entry.validator()];
         let [key, content_type, tags, validator] = words.map(str::as_bytes);
         let parts = [key, content_type, tags, validator, entry.value];
+        debug_assert!([key, content_type, tags].iter().all(|it| u16::try_from(it.len()).is_ok()));
         let header = Header {
             version: entry.version,
             stored_ms: AtomicU64::new(millis(entry.stored)),
@@ -140,7 +147,7 @@ impl Stored {
             type_bytes: content_type.len() as u16,
             tags_bytes: tags.len() as u16,
             validator_bytes: validator.len() as u8,
-            is_stand_in: entry.is_stand_in,
+            marks: AtomicU8::new(if entry.is_stand_in { STAND_IN } else { 0 }),
         };
         // Zeros first and then copies in place: safe code for one allocation. Chaining the
         // parts into an iterator is five times slower, joining them first doubles the traffic.
@@ -232,12 +239,27 @@ impl Stored {
 
     /// Whether it was made in the stead of an owner that could not be reached.
     pub(crate) fn is_stand_in(&self) -> bool {
-        self.header().is_stand_in
+        self.header().marks.load(Ordering::Relaxed) & STAND_IN != 0
+    }
+
+    /// Whether its origin had no such value any more when it was asked last.
+    pub(crate) fn is_last(&self) -> bool {
+        self.header().marks.load(Ordering::Relaxed) & LAST != 0
+    }
+
+    /// Its origin has no such value any more: it is of no use once its time is over.
+    pub(crate) fn mark_last(&self) {
+        self.header().marks.fetch_or(LAST, Ordering::Relaxed);
     }
 
     /// Its times as of `now`.
     pub fn times(&self, now: Duration) -> Times {
         Times { now_ms: millis(now), stored_ms: self.stored_ms(), expires_ms: self.expires_ms() }
+    }
+
+    /// The same where it also ends for not being used for `idle` (zero: off).
+    pub(crate) fn unused_times(&self, now: Duration, idle: Duration) -> Times {
+        Times { expires_ms: self.expires_at(idle).unwrap_or(NEVER), ..self.times(now) }
     }
 
     /// When it expires unless it is accessed; `None`: never. An `idle` of zero is none.
@@ -261,6 +283,7 @@ impl Stored {
         let header = self.header();
         header.stored_ms.store(millis(now), Ordering::Relaxed);
         header.expires_ms.store(expires.map_or(NEVER, millis), Ordering::Relaxed);
+        header.marks.fetch_and(!LAST, Ordering::Relaxed);
         self.touch(now);
     }
 

@@ -9,11 +9,12 @@ use common::{
     key::GroupName,
     near::LEASE,
 };
+use futures_util::FutureExt;
 use tokio::{sync::oneshot, task::yield_now};
 
 use super::*;
 use crate::{
-    group::{Authority, Condition, Copied, Definition, Found, Lending, Outcome, Write},
+    group::{Authority, Condition, Copied, Definition, Found, Leased, Lending, Outcome, Write},
     loans::Holder,
     origin::{Asked, LoadError, Loaded, OriginDefinition},
     store::Eviction,
@@ -216,6 +217,22 @@ fn what_is_lent_and_gone_may_have_had_any_tag() {
 }
 
 #[test]
+fn what_a_write_has_called_back_may_have_had_any_tag_until_its_holders_have_confirmed() {
+    for (scope, waits) in [(tag("t"), true), (prefix("k"), true), (prefix("x"), false)] {
+        let bench = Bench::new();
+        let (holder, mut told) = Holder::new();
+        bench.set("k", "t");
+        assert!(lends(&bench, "k", &holder));
+        bench.set("k", "");
+        let (_, recall) = bench.group.purge(std::slice::from_ref(&scope));
+        assert_eq!(recall.is_over(bench.clock.monotonic()), !waits, "{scope:?}");
+        told.try_recv().unwrap().recalled.confirm();
+        assert!(told.try_recv().is_err(), "once is enough");
+        assert!(recall.is_over(bench.clock.monotonic()));
+    }
+}
+
+#[test]
 fn a_purge_leaves_room_for_what_writes_have_to_tell() {
     let bench = Bench::new();
     let (holder, mut told) = Holder::new();
@@ -317,30 +334,113 @@ async fn a_value_with_tags_that_can_not_be_is_answered_and_not_kept() {
     assert_eq!(bench.group.set(&write, owner).unwrap_err().code(), Code::InvalidRequest);
 }
 
-/// Loads end while purges come in: what is there after a purge was loaded after it.
+/// Notes a purge as one that has come in right now, though somebody is in a critical section.
+fn noted(bench: &Bench, scope: &Scope) {
+    let scopes = std::slice::from_ref(scope);
+    let (tick, everything) = bench.group.purges.note(scopes, &bench.group.hybrid);
+    if everything {
+        bench.group.raise_floor(tick);
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_has_been_judged_before_a_purge_leaves_nothing() {
+    for scope in [Scope::Everything, prefix("k"), tag("t")] {
+        let bench = Bench::new();
+        let write = Write { key: "k", tags: "t", ..Write::default() };
+        let owned = || {
+            noted(&bench, &scope);
+            owner()
+        };
+        bench.group.set(&write, owned).unwrap();
+        assert!(!bench.has("k"), "{scope:?}");
+
+        let (bench, go) = loading();
+        go.send(()).unwrap();
+        let Found::Waiting(mut waiting) = bench.found("k") else { panic!("not loaded") };
+        let owned = || {
+            noted(&bench, &scope);
+            Some(Authority::owner(1))
+        };
+        bench.group.load(waiting.take_ticket().unwrap(), owned).await;
+        assert!(matches!(waiting.outcome().await, Outcome::Loaded(_)), "it is answered");
+        assert!(!bench.has("k"), "{scope:?}");
+    }
+}
+
+/// A group whose origin's values are ticks of when they were true.
+fn ticking() -> Bench {
+    let hybrid = Arc::new(std::sync::OnceLock::<HybridClock>::new());
+    let of_origin = Arc::clone(&hybrid);
+    let origin = move |_| {
+        let now = of_origin.get().unwrap().tick().to_string();
+        async { Ok(Some(Loaded { tags: "t".into(), ..Loaded::from(now) })) }
+    };
+    let bench = Bench::with(|it| it.origin = OriginDefinition::Asked(Asked::new(origin)));
+    hybrid.set(bench.group.hybrid.clone()).unwrap();
+    bench
+}
+
+/// Sets, loads and values that are brought with tokens end while purges come in: what is there after a
+/// purge was true after it. But for plain sets, which say nothing of when.
 #[test]
 fn purges_that_race_with_changes_leave_nothing_from_before() {
-    let bench = Bench::new();
+    let bench = ticking();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let stop = AtomicBool::new(false);
+    // Somebody else's turn between the look and what follows from it.
+    let owned = || {
+        std::thread::yield_now();
+        owner()
+    };
+    let on = |work: &dyn Fn(&str)| {
+        while !stop.load(Ordering::Relaxed) {
+            (0..50).for_each(|n| work(&format!("k{n}")));
+        }
+    };
+    let write = |key: &str, value: &str, token| {
+        let write = Write { key, tags: "t", value: value.as_bytes(), token, ..Write::default() };
+        bench.group.set(&write, owned).is_ok()
+    };
+    let bring = |key: &str| {
+        let leased = bench.group.get_leased(usize::MAX, key, owned).unwrap();
+        if let Leased::Token(token) = leased {
+            write(key, &bench.group.hybrid.tick().to_string(), Some(token));
+        }
+    };
+    let load = |key: &str| {
+        if let Found::Waiting(mut waiting) = bench.found(key)
+            && let Some(ticket) = waiting.take_ticket()
+        {
+            let _timers = runtime.enter();
+            let load = bench.group.load(ticket, || owned().ok());
+            load.now_or_never().expect("it does not wait");
+        }
+    };
+    let set = |key: &str| assert!(write(key, &u64::MAX.to_string(), None));
     std::thread::scope(|scope| {
+        scope.spawn(|| on(&bring));
+        scope.spawn(|| on(&load));
         scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                for n in 0..50 {
-                    bench.set(&format!("k{n}"), "t");
+            on(&|key| {
+                if key.ends_with('0') {
+                    set(key)
                 }
-            }
+            })
         });
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                bench.group.carry_out_purges();
-            }
-        });
+        scope.spawn(|| on(&|_| _ = bench.group.carry_out_purges()));
         for n in 0..2000 {
             let before = bench.group.hybrid.tick();
             let scope = if n % 2 == 0 { prefix("k") } else { tag("t") };
             let _ = bench.group.purge(&[scope]);
-            let found = bench.found(&format!("k{}", n % 50)).item();
-            assert!(found.is_none_or(|item| item.entry.version().clock > before));
+            for key in 0..50 {
+                let Found::Hit(item) = bench.found(&format!("k{key}")) else { continue };
+                let value = String::from_utf8(item.entry.value().to_vec()).unwrap();
+                let is_new = value.parse::<u64>().unwrap() > before;
+                // Otherwise nobody would ever stop.
+                stop.fetch_or(!is_new, Ordering::Relaxed);
+                assert!(is_new && item.entry.version().clock > before);
+            }
         }
         stop.store(true, Ordering::Relaxed);
     });

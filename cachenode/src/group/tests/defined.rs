@@ -100,6 +100,30 @@ fn a_smaller_capacity_keeps_what_was_used_last_and_a_larger_one_everything() {
 }
 
 #[test]
+fn what_is_too_large_for_a_smaller_capacity_does_not_drive_out_the_rest() {
+    let bench = bench(|it| it.max_value = 4 << 20);
+    for n in 0..100 {
+        bench.set(&n.to_string(), "value");
+    }
+    bench.set("large", &"v".repeat(2 << 20));
+    assert!(bench.redefine(|it| (it.capacity, it.max_value) = (1 << 20, 1 << 19)));
+    bench.group.move_entries();
+    assert_eq!(bench.value("large"), None);
+    assert!((0..100).all(|n| bench.value(&n.to_string()).is_some()));
+    assert_eq!((bench.group.stats().entries, bench.group.stats().evictions), (100, 1));
+}
+
+#[test]
+fn a_retry_is_answered_though_the_group_would_not_take_such_a_value_any_more() {
+    let bench = bench(|_| {});
+    let first = Write { op: op(1), ..write("k", "first") };
+    let answer = bench.group.set(&first, owner).unwrap();
+    bench.redefine(|it| it.max_value = 2);
+    assert_eq!(bench.group.set(&first, owner).unwrap(), answer);
+    assert_eq!(code(bench.group.set(&Write { op: op(2), ..first }, owner)), Code::TooLarge);
+}
+
+#[test]
 fn what_is_written_while_entries_move_is_never_lost() {
     let bench = bench(|_| {});
     let group = &bench.group;

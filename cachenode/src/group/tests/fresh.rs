@@ -321,3 +321,71 @@ async fn patience_with_the_origin_is_told_where_there_is_something_else() {
     let Found::Waiting(waiting) = loads.get("Tom") else { panic!("it is over") };
     assert_eq!(waiting.stale().unwrap().patience, Some(SECOND / 10));
 }
+
+#[tokio::test]
+async fn another_origin_is_not_asked_whether_the_value_of_the_former_one_is_true() {
+    let loads = renewing(vec![]);
+    assert_eq!(got(loads.wait("Tom")).await, is("630"));
+    let mut definition = Definition::clone(&loads.group.definition());
+    // It would take what is not its own for its own.
+    let unchanged = Ok(Reloaded::Unchanged { ttl: None });
+    definition.origin = OriginDefinition::Asked(Asked::new(Renewing(vec![unchanged].into())));
+    loads.group.define(definition.clone());
+    // The next definition keeps that in mind, and so does a move.
+    loads.group.define(Definition { capacity: 1 << 20, eviction: Eviction::TinyLfu, ..definition });
+    loads.group.move_entries();
+    for before in [Before::Nothing, Before::Renewed] {
+        loads.clock.advance(10 * SECOND);
+        let way = way(loads.wait("Tom")).await;
+        assert_eq!(way, Way::Loaded { before, is_stored: true });
+    }
+}
+
+#[tokio::test]
+async fn what_is_known_to_be_gone_is_not_answered_after_its_time() {
+    let mut loads = loaded(SECOND / 2, |it| {
+        it.negative_ttl = SECOND / 100;
+        it.stale_while_revalidate = 60 * SECOND;
+        it.stale_if_error = 60 * SECOND;
+    })
+    .await;
+    loads.clock.advance(10 * SECOND - SECOND / 10);
+    let (_, mut waiting) = reads_until_early(&loads, 1000).expect("it is time");
+    let (group, ticket) = (Arc::clone(&loads.group), waiting.take_ticket().unwrap());
+    tokio::spawn(async move { group.load(ticket, || Some(Authority::owner(1))).await });
+    loads.answer(Ok(None)).await;
+    assert!(matches!(waiting.outcome().await, Outcome::Absent));
+    assert_eq!(loads.hit("Tom").as_deref(), Some("630"), "so long it was promised");
+    loads.clock.advance(SECOND / 10);
+    assert_eq!(stale(&loads.get("Tom")), None);
+    assert_eq!(loads.group.stats().entries, 0);
+}
+
+#[tokio::test]
+async fn what_nobody_used_for_long_is_stale_from_when_that_was_too_long() {
+    for (while_revalidating, now) in [(60, true), (2, false)] {
+        let loads = loads(|it| {
+            (it.ttl, it.idle) = (100 * SECOND, 5 * SECOND);
+            it.stale_while_revalidate = while_revalidating * SECOND;
+            it.origin = OriginDefinition::Asked(Asked::new(Renewing(vec![].into())));
+        });
+        assert_eq!(got(loads.wait("Tom")).await, is("630"));
+        loads.clock.advance(8 * SECOND);
+        let Found::Waiting(waiting) = loads.get("Tom") else { panic!("nobody used it") };
+        let stale = waiting.stale().unwrap();
+        assert_eq!((stale.now, stale.item.times.over_for()), (now, 3 * SECOND));
+    }
+}
+
+#[tokio::test]
+async fn a_value_with_too_many_tags_or_too_long_a_type_is_answered_all_the_same() {
+    let mut loads = loads(|_| ());
+    let long = Loaded { tags: "a,".repeat(40_000), ..Loaded::from("630") };
+    let odd = Loaded { content_type: "t".repeat(70_000), ..Loaded::from("630") };
+    for loaded in [long, odd] {
+        let waiting = loads.wait("Tom");
+        loads.answer(Ok(Some(loaded))).await;
+        assert_eq!(got(waiting).await, is("630"));
+        assert_eq!(loads.group.stats().entries, 0);
+    }
+}
