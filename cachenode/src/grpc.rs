@@ -11,6 +11,7 @@ mod loading;
 mod newer;
 mod operation;
 mod ownership;
+mod passed;
 mod purge;
 mod recall;
 mod relay;

@@ -3,6 +3,8 @@
 
 #[path = "relay/bench.rs"]
 mod bench;
+#[path = "relay/between.rs"]
+mod between;
 #[path = "relay/changing.rs"]
 mod changing;
 #[path = "../../common/tests/support/fake_node.rs"]

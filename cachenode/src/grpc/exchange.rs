@@ -252,7 +252,7 @@ impl Stream {
         let is_write = request.verb() != Verb::Get;
         // A write that is applied and can't wait for its acknowledgement could not be answered.
         if is_write && self.deferred.capacity() == 0 {
-            return Some(not_started(Reason::Overloaded));
+            return Some(full(&request));
         }
         match execute(&self.node, &request, sender) {
             Ok(kind) if is_write => {
@@ -262,7 +262,11 @@ impl Stream {
             Ok(kind) => Some(kind),
             Err(NotYet::Later(Later::PassedOver)) => {
                 match relay::at_once(&self.node, &self.router, &request, sender) {
-                    Ok(kind) => Some(kind),
+                    Ok(kind) => {
+                        // What this node lent as the owner before.
+                        let recall = self.node.recall(&request, &kind);
+                        self.acknowledge(id, kind, recall, request.try_ms)
+                    }
                     Err(why) => self.wait(id, request, sender, why),
                 }
             }
@@ -325,7 +329,7 @@ impl Stream {
         why: NotYet,
     ) -> Option<Kind> {
         let Ok(permit) = self.deferred.clone().try_reserve_owned() else {
-            return Some(not_started(Reason::Overloaded));
+            return Some(full(&request));
         };
         let deferred = Deferred::new(&self.node, &self.router, request, sender, &why);
         let pending = deferred.pending;
@@ -355,6 +359,15 @@ impl Stream {
 /// one again.
 fn overloaded(why: &'static str) -> Kind {
     Kind::Reply(Error::new(Code::Overloaded, why).retry_after(COME_AGAIN).to_reply())
+}
+
+/// The refusal of what would have to wait where too much does. What came past its owner ends here: the next
+/// node could only ask this one whether it holds anything.
+fn full(request: &v1::Request) -> Kind {
+    if request.stand_in {
+        return overloaded("too much waits on this stream");
+    }
+    not_started(Reason::Overloaded)
 }
 
 async fn writable(outbound: &Outbound) -> bool {

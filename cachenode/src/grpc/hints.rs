@@ -12,7 +12,11 @@ use proto::v1::{self, op::Kind};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::{NodeService, absence::QUESTION, away::Held};
+use super::{
+    NodeService,
+    absence::QUESTION,
+    away::{Due, Held, Name},
+};
 use crate::loans::Recall;
 
 /// How long an owner may take to take its hints: it waits for its holders, for a lease at most.
@@ -20,11 +24,15 @@ const HINT_TRY: Duration = Duration::from_millis(500);
 
 impl NodeService {
     /// Another node wrote keys in this node's stead: drops what is here of them. With what has to be
-    /// waited for before that is confirmed.
+    /// waited for before that is confirmed, as it is for a write of this node's own.
     pub(crate) fn take_hints(&self, hint: &v1::Hint) -> (v1::Reply, Recall) {
         let as_of = self.topology().epoch.as_of;
         let mut recall = Recall::default();
+        if hint.everything || !hint.keys.is_empty() {
+            recall.not_before(self.started + LEASE);
+        }
         if hint.everything {
+            self.takeovers.delay_all(self, &mut recall);
             self.drop_everything();
             // Whatever of that is lent runs out.
             recall.not_before(self.clock.monotonic() + LEASE);
@@ -37,6 +45,8 @@ impl NodeService {
                     self.metrics.entries_dropped.inc();
                 }
                 recall.and(group.recall(&hinted.key));
+                recall.not_before(served.not_before);
+                self.takeovers.delay(self, &hinted.group, &hinted.key, &mut recall);
             }
         }
         (v1::Reply::default(), recall)
@@ -55,7 +65,7 @@ impl NodeService {
         if let Some(member) = router.member(id).filter(|it| it.record().instance == instance) {
             self.heard_of(&member);
         }
-        let hint = self.away.wanted(id, instance);
+        let hint = self.away.wanted(id);
         self.away.wake.notify_one();
         v1::Hint { epoch: Some(self.topology().epoch.to_wire()), ..hint }
     }
@@ -121,22 +131,38 @@ impl NodeService {
         self.absences.is_awaited(owner) || self.away.missed().contains(owner)
     }
 
-    /// Tells an owner its hints. False: there are some left.
+    /// Tells an owner the hints that there are by now. False: it has not taken them all.
     pub(crate) async fn deliver_hints(&self, owner: &Member<'_>) -> bool {
-        while let Some(due) = self.away.due(owner.record()) {
-            // What is held here goes first, and that only when the owner answers: it would be an
-            // older value by the time that somebody has written to the owner again.
-            if !matches!(owner.tell(Kind::Ping(v1::Ping {}), QUESTION).await, Answer::Reply(_)) {
+        // Not what is written meanwhile: that could go on for ever.
+        let last = self.away.last_write();
+        while let Some(due) = self.away.due(owner.record(), last) {
+            if !self.deliver(owner, &due).await {
                 return false;
             }
-            self.heard_of(owner);
-            let answer = owner.tell(Kind::Hint(due.to_wire()), HINT_TRY).await;
-            if !matches!(&answer, Answer::Reply(reply) if reply.code() == v1::Code::Ok) {
-                return false;
-            }
-            self.away.delivered(&owner.record().id, &due);
         }
         true
+    }
+
+    /// Tells a member the hint of one key, for whoever waits for just that.
+    pub(super) async fn deliver_hint(&self, member: &Member<'_>, name: &Name) {
+        if let Some(due) = self.away.due_of(member.record(), name) {
+            self.deliver(member, &due).await;
+        }
+    }
+
+    async fn deliver(&self, owner: &Member<'_>, due: &Due) -> bool {
+        // What is held here goes first, and that only when the owner answers: it would be an
+        // older value by the time that somebody has written to the owner again.
+        if !matches!(owner.tell(Kind::Ping(v1::Ping {}), QUESTION).await, Answer::Reply(_)) {
+            return false;
+        }
+        self.heard_of(owner);
+        let answer = owner.tell(Kind::Hint(due.to_wire()), HINT_TRY).await;
+        let is_taken = matches!(&answer, Answer::Reply(reply) if reply.code() == v1::Code::Ok);
+        if is_taken {
+            self.away.delivered(&owner.record().id, due);
+        }
+        is_taken
     }
 
     /// Drops all entries.

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{
-    discovery::NodeRecord,
     entry::Version,
     error::{Code, Error, Result},
     key::{GroupName, Key},
@@ -16,6 +15,7 @@ use proto::v1::{self, Lane, not_started::Reason, op::Kind};
 use super::{
     NodeService,
     ownership::{Refusal, Standing, judge},
+    passed::Passed,
     unknown::{self, Looked},
 };
 use crate::{
@@ -40,8 +40,8 @@ pub(super) struct Sender<'a> {
     pub(super) met: bool,
     /// Whether this node has looked for the request's group because of it.
     pub(super) looked: Looked,
-    /// The owner that could not be reached from here either.
-    pub(super) stands_in_for: Option<&'a NodeRecord>,
+    /// The owner that could not be reached from here either, and whoever else was passed by.
+    pub(super) stands_in_for: Option<&'a Passed>,
     /// To whom values may be lent over the stream that it came on.
     pub(super) holder: Option<&'a Arc<Holder>>,
 }
@@ -206,11 +206,11 @@ fn authority(
     match (standing, sender.stands_in_for) {
         (Standing::Owner, _) => Ok(Authority::owner(as_of)),
         (Standing::PassedOver, None) => Err(Refusal::Later(Later::PassedOver).into()),
-        (Standing::PassedOver, Some(asked)) => {
-            let owner = topology.owner(&request.group, &request.key).map(|(owner, _)| owner);
-            let is_the_same = owner.is_some_and(|owner| topology.member(owner).id == asked.id);
+        (Standing::PassedOver, Some(passed)) => {
+            let are_the_same =
+                passed.are_the_same(topology, &node.id, &request.group, &request.key);
             let moved_on = || Refusal::NotStarted(Reason::CatchingUp).into();
-            is_the_same.then(|| Authority::stand_in(as_of)).ok_or_else(moved_on)
+            are_the_same.then(|| Authority::stand_in(as_of)).ok_or_else(moved_on)
         }
     }
 }
@@ -236,8 +236,8 @@ fn authority_now(
     authority(node, &node.topology(), request, sender)
 }
 
-/// The same for a write. What a stand-in writes is held for the owner from here on, inside the key's
-/// critical section: when that is heard of, it is either not there yet, and held when it comes, or found and
+/// The same for a write. What a stand-in writes is held for those who were passed by from here on, inside the key's
+/// critical section: when one of them is heard of, it is either not there yet, and held when it comes, or found and
 /// dropped.
 fn authority_to_write(
     node: &NodeService,
@@ -245,10 +245,15 @@ fn authority_to_write(
     sender: &Sender<'_>,
 ) -> std::result::Result<Authority, Failure> {
     let authority = authority_now(node, request, sender)?;
-    if let Some(owner) = sender.stands_in_for.filter(|_| authority.is_stand_in()) {
-        node.away.hold(owner, &request.group, &request.key);
+    if authority.is_stand_in() {
+        hold(node, request, sender);
     }
     Ok(authority)
+}
+
+fn hold(node: &NodeService, request: &v1::Request, sender: &Sender<'_>) {
+    let passed = sender.stands_in_for.into_iter().flat_map(Passed::all);
+    passed.for_each(|member| node.away.hold(member, &request.group, &request.key));
 }
 
 /// By what right this node stores what was loaded for a key; `None`: it may not any more. As a
@@ -292,9 +297,7 @@ fn get(
     }
     let allowed = authority(node, topology, request, sender)?;
     let loading = || {
-        if let Some(owner) = sender.stands_in_for {
-            node.away.hold(owner, &request.group, &request.key);
-        }
+        hold(node, request, sender);
         Ok::<_, Failure>(allowed)
     };
     // An origin is asked by one for all anyway.

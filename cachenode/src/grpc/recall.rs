@@ -26,7 +26,7 @@ impl NodeService {
         let served = groups.get(&request.group)?;
         let mut recall = served.group.recall(&request.key);
         recall.not_before((self.started + LEASE).max(served.not_before));
-        self.takeovers.delay(self, request, &mut recall);
+        self.takeovers.delay(self, &request.group, &request.key, &mut recall);
         (!recall.is_over(self.clock.monotonic())).then_some(recall)
     }
 

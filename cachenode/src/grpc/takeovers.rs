@@ -125,8 +125,8 @@ impl Takeovers {
     }
 
     /// Lets a write wait for those by which its key was gained.
-    pub(super) fn delay(&self, node: &NodeService, request: &v1::Request, recall: &mut Recall) {
-        let has_gained = |it: &Takeover| it.has_gained(&node.id, &request.group, &request.key);
+    pub(super) fn delay(&self, node: &NodeService, group: &str, key: &str, recall: &mut Recall) {
+        let has_gained = |it: &Takeover| it.has_gained(&node.id, group, key);
         self.delay_by(node, has_gained, recall);
     }
 

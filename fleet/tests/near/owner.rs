@@ -204,6 +204,25 @@ async fn a_hint_is_confirmed_when_what_it_names_is_not_lent_any_more() {
 }
 
 #[tokio::test]
+async fn a_hint_is_confirmed_no_sooner_than_a_write_would_be() {
+    let clock = Skipping::default();
+    clock.stop();
+    let bench = Bench::by(clock, Partition::Available).await;
+    let hinted = v1::HintedKey { group: "default".to_owned(), key: bench.key(false, 0) };
+    let hint = Kind::Hint(v1::Hint { keys: vec![hinted], ..Default::default() });
+    let telling = bench.tell_as(v1::Role::Node, hint);
+    tokio::pin!(telling);
+    // What a former life of it lent is not over.
+    tokio::select! {
+        biased;
+        answer = &mut telling => panic!("confirmed too soon: {answer:?}"),
+        () = async { for _ in 0..20 { let _ = bench.ask(get("anything")).await; } } => {}
+    }
+    bench.clock.skip(LEASE);
+    assert_eq!(reply(telling.await).code(), v1::Code::Ok);
+}
+
+#[tokio::test]
 async fn a_write_in_a_dead_owners_stead_waits_for_what_it_may_have_lent() {
     let mut bench = Bench::start().await;
     bench.on(well);

@@ -140,6 +140,30 @@ impl Bench {
         passer_by
     }
 
+    /// Another member joins, of whom a test says what it does, until what is returned goes.
+    pub(crate) async fn neighbour(&self) -> Neighbour {
+        let mut fake = FakeNode::start("neighbour").await;
+        let script: Script = Arc::new(well);
+        let (script, seen) = (Arc::new(Mutex::new(script)), Arc::default());
+        play(&mut fake, &script, &seen);
+        let registry = self.registry.clone();
+        let discovery = registry.join(&WantedRing::default(), Arc::new(GrpcProber));
+        let registration = discovery.register(record_of(&fake));
+        self.rings_agree(3).await;
+        Neighbour { fake, script, seen, _registration: registration }
+    }
+
+    /// A key whose preference list begins with these members.
+    pub(crate) fn key_of(&self, members: &[&str], number: usize) -> String {
+        let topology = self.topology();
+        let is_it = |key: &String| {
+            let position = topology.ring.position("default", key);
+            let first = topology.preference(position).take(members.len());
+            first.map(|member| topology.member(member).id.as_str()).eq(members.iter().copied())
+        };
+        (0..).map(|n| format!("k{n}")).filter(is_it).nth(number).unwrap()
+    }
+
     /// Waits until the node and the test know a ring of so many.
     pub(crate) async fn rings_agree(&self, members: usize) {
         fleet::eventually("one ring", Duration::from_secs(1), async || {
@@ -151,13 +175,7 @@ impl Bench {
 
     /// Lets the other member act by its script.
     fn play(&mut self) {
-        let (script, seen) = (Arc::clone(&self.script), Arc::clone(&self.seen));
-        let mut streams = self.other.take_streams();
-        tokio::spawn(async move {
-            while let Some(stream) = streams.recv().await {
-                tokio::spawn(act(stream, Arc::clone(&script), Arc::clone(&seen)));
-            }
-        });
+        play(&mut self.other, &self.script, &self.seen);
     }
 
     pub(crate) fn on(&self, script: impl Fn(&Kind) -> Option<Kind> + Send + Sync + 'static) {
@@ -261,6 +279,46 @@ impl Bench {
         let text = fleet::http::get(self.node.http_address(), "/metrics").await.unwrap().text();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("ringway_{name} ")));
         line.unwrap().parse().unwrap()
+    }
+}
+
+fn play(fake: &mut FakeNode, script: &Arc<Mutex<Script>>, seen: &Arc<Mutex<Vec<Kind>>>) {
+    let (script, seen) = (Arc::clone(script), Arc::clone(seen));
+    let mut streams = fake.take_streams();
+    tokio::spawn(async move {
+        while let Some(stream) = streams.recv().await {
+            tokio::spawn(act(stream, Arc::clone(&script), Arc::clone(&seen)));
+        }
+    });
+}
+
+/// A third member, which a test plays.
+pub(crate) struct Neighbour {
+    fake: FakeNode,
+    script: Arc<Mutex<Script>>,
+    seen: Arc<Mutex<Vec<Kind>>>,
+    _registration: Registration,
+}
+
+impl Neighbour {
+    pub(crate) fn on(&self, script: impl Fn(&Kind) -> Option<Kind> + Send + Sync + 'static) {
+        *self.script.lock().unwrap() = Arc::new(script);
+    }
+
+    pub(crate) fn has_seen(&self, is_it: impl Fn(&Kind) -> bool) -> bool {
+        self.seen.lock().unwrap().iter().any(is_it)
+    }
+
+    /// It crashes; it stays in the ring.
+    pub(crate) async fn kill(&mut self) {
+        self.fake.kill().await;
+    }
+
+    /// The same life of it listens again.
+    pub(crate) async fn revive(&mut self) {
+        let (identity, address) = (self.fake.identity.clone(), self.fake.address.clone());
+        self.fake = FakeNode::start_as(identity, &address).await;
+        play(&mut self.fake, &self.script, &self.seen);
     }
 }
 

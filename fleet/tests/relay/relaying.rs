@@ -1,9 +1,15 @@
 //! What is sent past an owner that can be reached from the next node is the owner's to do.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use common::{link::Answer, topology::Epoch};
+use common::{config::Partition, link::Answer, topology::Epoch};
 use proto::v1::{self, op::Kind};
 
 use crate::{bench::*, fake_node};
@@ -78,6 +84,29 @@ async fn a_conditional_write_whose_relay_is_not_answered_is_nobodys_guess() {
     assert_eq!(reply.code(), v1::Code::Timeout);
     assert!(reply.message.contains("unknown"), "{}", reply.message);
     assert_eq!(value(bench.ask(get(&key)).await), Err(v1::Code::NotFound), "nothing was done here");
+}
+
+#[tokio::test]
+async fn no_later_answer_denies_what_a_first_relay_may_have_done() {
+    for later in [
+        fake_node::not_started(v1::not_started::Reason::CatchingUp),
+        Kind::Moved(v1::Moved { owner: "n9".to_owned(), epoch: None }),
+    ] {
+        let bench = Bench::with(Partition::Strict).await;
+        let asked = Arc::new(AtomicUsize::new(0));
+        bench.on(move |kind| match kind {
+            Kind::Request(_) if asked.fetch_add(1, Ordering::SeqCst) < 1 => None,
+            Kind::Request(_) => Some(later.clone()),
+            other => well(other),
+        });
+        let write = v1::Request {
+            op_link: Bytes::from(vec![7; 16]),
+            op_seq: 9,
+            ..set(&bench.key(true, 0), "v")
+        };
+        let answer = reply(bench.ask(write).await);
+        assert_eq!(answer.code(), v1::Code::Timeout, "{}", answer.message);
+    }
 }
 
 #[tokio::test]
