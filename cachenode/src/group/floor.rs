@@ -178,7 +178,8 @@ impl Group {
         removed
     }
 
-    /// Removes the entries that `which` picks, each in its critical section; how many that were. Waits for a move to another store, and lets none begin.
+    /// Removes the entries that `which` picks, each in its critical section; how many that were. Waits
+    /// for a move to another store, and lets none begin.
     pub(super) fn remove_where(&self, which: impl Fn(&Stored) -> bool) -> usize {
         let _nobody_moves = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut removed, store) = (0, Arc::clone(&self.shape().store));

@@ -149,7 +149,14 @@ async fn relay_until_done(op: &Deferred, is_unknown: &mut bool) -> Kind {
         if Instant::now() >= op.deadline() {
             return late(request);
         }
-        if !refused && needs_absence(node, &passed, request) {
+        let touches_held = needs_absence(node, &passed, request);
+        // All at once, and to the end: who is not waited for is forgotten, also while another one is asked.
+        let _all_watched: Vec<_> = if touches_held {
+            passed.all().map(|member| node.absences.watch(member)).collect()
+        } else {
+            Vec::new()
+        };
+        if !refused && touches_held {
             let standing = node.absences.of(owner.record(), node.clock.as_ref());
             match timeout_at(op.deadline(), standing).await {
                 Ok(Standing::Absent) => {}

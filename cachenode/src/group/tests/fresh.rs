@@ -131,15 +131,20 @@ async fn nothing_is_loaded_early_that_should_not_be() {
     assert!(reads_until_early(&failing, 1000).is_none(), "it has just failed");
 }
 
-#[tokio::test]
-async fn an_early_load_that_finds_nothing_leaves_a_value_its_time() {
-    let mut loads = loaded(SECOND / 2, |it| it.negative_ttl = 60 * SECOND).await;
+/// Shortly before the end of a value of ten seconds its origin has it no more.
+async fn an_early_load_finds_nothing(loads: &mut Loads) {
     loads.clock.advance(10 * SECOND - SECOND / 10);
-    let (_, mut waiting) = reads_until_early(&loads, 1000).expect("it is time");
+    let (_, mut waiting) = reads_until_early(loads, 1000).expect("it is time");
     let (group, ticket) = (Arc::clone(&loads.group), waiting.take_ticket().unwrap());
     tokio::spawn(async move { group.load(ticket, || Some(Authority::owner(1))).await });
     loads.answer(Ok(None)).await;
     assert!(matches!(waiting.outcome().await, Outcome::Absent));
+}
+
+#[tokio::test]
+async fn an_early_load_that_finds_nothing_leaves_a_value_its_time() {
+    let mut loads = loaded(SECOND / 2, |it| it.negative_ttl = 60 * SECOND).await;
+    an_early_load_finds_nothing(&mut loads).await;
     assert_eq!(loads.hit("Tom").as_deref(), Some("630"));
     loads.clock.advance(SECOND / 10);
     assert!(matches!(loads.get("Tom"), Found::Absent));
@@ -349,12 +354,7 @@ async fn what_is_known_to_be_gone_is_not_answered_after_its_time() {
         it.stale_if_error = 60 * SECOND;
     })
     .await;
-    loads.clock.advance(10 * SECOND - SECOND / 10);
-    let (_, mut waiting) = reads_until_early(&loads, 1000).expect("it is time");
-    let (group, ticket) = (Arc::clone(&loads.group), waiting.take_ticket().unwrap());
-    tokio::spawn(async move { group.load(ticket, || Some(Authority::owner(1))).await });
-    loads.answer(Ok(None)).await;
-    assert!(matches!(waiting.outcome().await, Outcome::Absent));
+    an_early_load_finds_nothing(&mut loads).await;
     assert_eq!(loads.hit("Tom").as_deref(), Some("630"), "so long it was promised");
     loads.clock.advance(SECOND / 10);
     assert_eq!(stale(&loads.get("Tom")), None);
