@@ -8,6 +8,7 @@ mod batch;
 mod body;
 mod cache;
 mod conditional;
+mod cross_site;
 mod error;
 mod groups;
 mod hotkeys;
@@ -16,7 +17,7 @@ mod probes;
 mod ring;
 pub mod target;
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use axum::{
     Router,
@@ -90,17 +91,24 @@ impl App for Api {
         self,
         request: http::Request<Incoming>,
     ) -> impl Future<Output = Response<Payload>> + Send {
-        match cache::asked(request.method(), request.uri()) {
+        let (method, uri) = (request.method(), request.uri());
+        if let Err(error) = cross_site::check(method, uri, request.headers()) {
+            let (parts, body) = request.into_parts();
+            body::discard(&parts.headers, body);
+            let refused = self.worker().refuse(&error).map(Payload::Streamed);
+            return Either::Right(Either::Left(ready(refused)));
+        }
+        match cache::asked(method, uri) {
             Some(asked) => {
                 let (parts, body) = request.into_parts();
                 Either::Left(cache::respond(self, asked, parts, body))
             }
             None => {
                 let response = Service::call(&mut self.0.router.clone(), request);
-                Either::Right(Box::pin(async move {
+                Either::Right(Either::Right(Box::pin(async move {
                     let Ok(response) = response.await;
                     response.map(Payload::Streamed)
-                }))
+                })))
             }
         }
     }

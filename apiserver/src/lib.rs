@@ -8,6 +8,7 @@ mod budget;
 mod cache;
 mod gateway;
 mod http;
+mod members;
 mod metrics;
 pub mod near;
 mod purge;

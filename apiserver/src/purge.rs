@@ -14,10 +14,11 @@ use common::{
     topology::Epoch,
 };
 use futures_util::{StreamExt, stream};
-use proto::v1::{PurgeRequest, PurgeResponse, cache_client::CacheClient};
+use proto::v1::{PurgeRequest, PurgeResponse};
 use tokio::time::{Instant, timeout_at};
-use tonic::transport::Endpoint;
 use uuid::Uuid;
+
+use crate::members::connect;
 
 /// How long the nodes have for all of it.
 pub(crate) const PURGE_TIME: Duration = Duration::from_secs(3);
@@ -83,17 +84,13 @@ async fn ask(
     request: &PurgeRequest,
     deadline: Instant,
 ) -> Result<PurgeResponse> {
-    let unreachable = |why: &str| Error::new(Code::NodeUnavailable, why.to_owned());
     let asking = async {
-        let endpoint = Endpoint::from_shared(format!("http://{}", member.grpc));
-        let endpoint = endpoint.map_err(|_| unreachable("its address is none"))?;
-        let channel = endpoint.connect().await;
-        let channel = channel.map_err(|_| unreachable("it can't be connected to"))?;
-        let answer = CacheClient::new(channel).purge(request.clone()).await;
+        let answer = connect(member).await?.purge(request.clone()).await;
         let answer = answer.map_err(|status| Error::from(&status))?.into_inner();
         let is_meant = answer.node_id == member.id.as_str()
             && (member.instance.is_nil() || uuid_of(&answer.instance) == member.instance);
-        is_meant.then_some(answer).ok_or_else(|| unreachable("another node is at its address"))
+        let another = || Error::new(Code::NodeUnavailable, "another node is at its address");
+        is_meant.then_some(answer).ok_or_else(another)
     };
     let late = |_| Err(Error::new(Code::Timeout, "it did not answer in time"));
     timeout_at(deadline, asking).await.unwrap_or_else(late)

@@ -1,24 +1,25 @@
 //! `/admin`: what changes the cluster, and not a value.
 //!
-//! Who may call it is the listener's business. What comes with a body has to say that it is JSON, which
-//! a page of another site can't make a browser say without being asked first.
+//! Who may call it is the listener's business. What comes with a body has to say that it is JSON.
 
 mod groups;
 mod purge;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Router,
     body::Body,
+    extract::{FromRequestParts, Path},
     response::Response,
     routing::{get, post},
 };
 use common::{
     discovery::MAX_GROUP_RECORD_BYTES,
     error::{Code, Error, Result},
+    key::GroupName,
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, header, request::Parts};
 use serde::de::DeserializeOwned;
 
 use super::{Worker, body};
@@ -30,6 +31,25 @@ pub(super) fn router() -> Router<Arc<Worker>> {
         .route("/admin/groups", get(groups::list))
         .route("/admin/groups/{name}", one)
         .route("/admin/groups/{name}/purge", post(purge::run))
+}
+
+/// The group that the path names, or why it names none.
+struct Named(Result<GroupName>);
+
+impl FromRequestParts<Arc<Worker>> for Named {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        worker: &Arc<Worker>,
+    ) -> std::result::Result<Self, Infallible> {
+        let name = Path::<String>::from_request_parts(parts, worker).await;
+        let not_text = |_| {
+            let text = format!("the group's name in {} is not UTF-8", parts.uri.path());
+            Error::new(Code::InvalidRequest, text)
+        };
+        Ok(Self(name.map_err(not_text).and_then(|Path(name)| Ok(GroupName::new(name)?))))
+    }
 }
 
 /// Reads a body of JSON.

@@ -8,25 +8,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use common::discovery::NodeId;
-use futures_util::{StreamExt, stream};
-use proto::v1::{GroupStats, StatsRequest, StatsResponse, cache_client::CacheClient};
+use proto::v1::{GroupStats, StatsRequest, cache_client::CacheClient};
 use serde::Serialize;
-use tokio::time::timeout;
-use tonic::transport::Endpoint;
 
 use super::AppState;
-
-/// How long a node has to answer.
-const NODE_TIME: Duration = Duration::from_secs(1);
-/// Nodes asked at once.
-const AT_ONCE: usize = 16;
+use crate::members::{Answers, ask_each};
 
 #[derive(Serialize)]
 struct Groups {
     count: usize,
     groups: Vec<Group>,
     /// Nodes that did not answer: the totals lack their part.
-    missing: Vec<String>,
+    missing: Vec<NodeId>,
 }
 
 /// A group: its definition, and what all nodes together hold and did.
@@ -60,29 +53,13 @@ pub(super) async fn list(State(worker): AppState) -> Response {
         Err(error) => return worker.refuse(&error),
     };
     let topology = worker.cache.topology();
-    let members: Vec<_> =
-        topology.members().iter().map(|m| (m.id.clone(), m.grpc.clone())).collect();
-    let ask = |(id, address): (NodeId, String)| async move { (id, stats(&address).await) };
-    let answers: Vec<_> = stream::iter(members).map(ask).buffered(AT_ONCE).collect().await;
+    let ask = |mut node: CacheClient<_>| async move { node.stats(StatsRequest {}).await };
+    let Answers { given, missing } = ask_each(topology.members(), ask).await;
     let mut groups = BTreeMap::new();
-    let mut missing = Vec::new();
-    for (id, stats) in answers {
-        match stats {
-            Some(stats) => stats.groups.into_iter().for_each(|group| add(&mut groups, group)),
-            None => missing.push(id.to_string()),
-        }
-    }
+    let stats = given.into_iter().flat_map(|(_, stats)| stats.groups);
+    stats.for_each(|group| add(&mut groups, group));
     let groups: Vec<Group> = groups.into_values().collect();
     Json(Groups { count: groups.len(), groups, missing }).into_response()
-}
-
-async fn stats(address: &str) -> Option<StatsResponse> {
-    let asking = async {
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
-        let mut node = CacheClient::new(endpoint.connect().await.ok()?);
-        Some(node.stats(StatsRequest {}).await.ok()?.into_inner())
-    };
-    timeout(NODE_TIME, asking).await.ok().flatten()
 }
 
 fn add(groups: &mut BTreeMap<String, Group>, stats: GroupStats) {

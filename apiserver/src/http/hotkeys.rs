@@ -4,7 +4,7 @@
 //! anybody. Rates are estimates; keys that are hot and not held (of groups with `near = false`, or too
 //! large) are not shown.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use axum::{
     Json,
@@ -12,19 +12,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use common::discovery::NodeId;
-use futures_util::{StreamExt, stream};
-use proto::v1::{LentKey, LoansRequest, LoansResponse, cache_client::CacheClient};
+use proto::v1::{LentKey, LoansRequest, cache_client::CacheClient};
 use serde::Serialize;
-use tokio::time::timeout;
-use tonic::transport::Endpoint;
 
 use super::AppState;
-use crate::near::HotKey;
+use crate::{
+    members::{Answers, ask_each},
+    near::HotKey,
+};
 
-/// How long a node has to answer.
-const NODE_TIME: Duration = Duration::from_secs(1);
-/// Nodes asked at once.
-const AT_ONCE: usize = 16;
 /// Keys shown, at most.
 const MAX_SHOWN: usize = 100;
 
@@ -33,7 +29,7 @@ struct HotKeys {
     count: usize,
     keys: Vec<Shown>,
     /// Nodes that did not answer: their loans are not shown.
-    missing: Vec<String>,
+    missing: Vec<NodeId>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,30 +52,12 @@ pub(super) async fn list(State(worker): AppState) -> Response {
         Err(error) => return worker.refuse(&error),
     };
     let topology = worker.cache.topology();
-    let members: Vec<_> =
-        topology.members().iter().map(|m| (m.id.clone(), m.grpc.clone())).collect();
-    let ask = |(id, address): (NodeId, String)| async move { (id, loans(&address).await) };
-    let answers: Vec<_> = stream::iter(members).map(ask).buffered(AT_ONCE).collect().await;
-    let mut missing = Vec::new();
-    let mut lent = Vec::new();
-    for (id, answer) in answers {
-        match answer {
-            Some(LoansResponse { keys, .. }) => lent.push((id.to_string(), keys)),
-            None => missing.push(id.to_string()),
-        }
-    }
+    let ask = |mut node: CacheClient<_>| async move { node.loans(LoansRequest { limit: 0 }).await };
+    let Answers { given, missing } = ask_each(topology.members(), ask).await;
+    let lent = given.into_iter().map(|(id, loans)| (id.to_string(), loans.keys)).collect();
     let held = worker.process.nears.iter().flat_map(|near| near.hot_keys());
     let keys = merged(held, lent);
     Json(HotKeys { count: keys.len(), keys, missing }).into_response()
-}
-
-async fn loans(address: &str) -> Option<LoansResponse> {
-    let asking = async {
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
-        let mut node = CacheClient::new(endpoint.connect().await.ok()?);
-        Some(node.loans(LoansRequest { limit: 0 }).await.ok()?.into_inner())
-    };
-    timeout(NODE_TIME, asking).await.ok().flatten()
 }
 
 /// One row a key, the most read first.

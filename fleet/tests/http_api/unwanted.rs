@@ -36,6 +36,7 @@ async fn whoever_goes_on_sending_a_refused_body_reads_the_refusal() {
     let api = Api::start().await;
     let target = query("default", "k");
     let long = "x".repeat(8 << 10);
+    let other_site = "Sec-Fetch-Site: cross-site\r\n";
     for (request, header, status, code) in [
         ("PUT /api/cache?group=default&key=%FF", "", 400, "invalid_request"),
         ("POST /api/cache/default/", "", 400, "invalid_request"),
@@ -49,6 +50,10 @@ async fn whoever_goes_on_sending_a_refused_body_reads_the_refusal() {
         ("PUT /api/nowhere", "", 404, "not_found"),
         ("PATCH /api/cache/default/k", "", 405, "invalid_request"),
         ("POST /api/nodes", "", 405, "invalid_request"),
+        (&format!("POST {target}"), other_site, 403, "forbidden"),
+        ("POST /api/cache/batch", other_site, 403, "forbidden"),
+        ("POST /admin/groups/default/purge", other_site, 403, "forbidden"),
+        ("PUT /admin/groups/%FF", "Content-Type: application/json\r\n", 400, "invalid_request"),
     ] {
         let got = late_body(&api, request, header).await;
         assert_eq!(got, (status, code.to_owned()), "{request} {header}");

@@ -1,8 +1,9 @@
 //! Row 24: twice as much is asked as the fleet can do. Goodput ≥ 90 % of the peak; the rest 429/503
 //! in < 50 ms; recovers ≤ 5 s.
 //!
-//! The peak is measured first, on the fleet that is overloaded afterwards. In the long form the
-//! fleet has half of one core and the client another core, all of it: two equal ones could not show
+//! The peak is looked for first, on the fleet that is overloaded afterwards, and measured again before
+//! each spell of the overload: what a core can do moves by a tenth within a minute where others have the
+//! rest of the machine, so that only what is measured in turns can be compared. In the long form the fleet has half of one core and the client another core, all of it: two equal ones could not show
 //! the row, as whoever asks twice what a core can answer has to send and read more than a core can. Its values are of
 //! 256 KiB: to refuse a request takes some 20 µs on any server that speaks HTTP (read, parsed, answered by
 //! two system calls), so that answers must cost eleven times that, or refusing as many as are answered leaves
@@ -50,8 +51,12 @@ const MOST_RATE: f64 = 100_000.0;
 /// How long each rate is tried, after a moment that does not count.
 const TRIED: Duration = Duration::from_millis(1_500);
 const WARM_UP: Duration = Duration::from_millis(500);
-/// How long the overload lasts in the long form, and how long its end is watched.
-const OVERLOADED: Duration = Duration::from_secs(20);
+/// In the long form there are so many rounds of a peak and an overload.
+const ROUNDS: usize = 5;
+/// So much of the peak is asked to measure it: the fleet is just full.
+const FULL: f64 = 1.15;
+/// How long an overload lasts in the long form, and how long the end of the last is watched.
+const OVERLOADED: Duration = Duration::from_secs(4);
 const WATCHED: Duration = Duration::from_secs(10);
 /// After the overload so much of the peak is asked.
 const AFTERWARDS: f64 = 0.5;
@@ -108,25 +113,62 @@ async fn peak_of(client: &Client, step: f64) -> f64 {
     }
 }
 
-/// What an overload came to.
-struct Seen {
+/// Answers per second: when the fleet was just full, and when twice that was asked.
+#[derive(Debug)]
+struct Round {
     peak: f64,
     goodput: f64,
+}
+
+impl Round {
+    fn share(&self) -> f64 {
+        self.goodput / self.peak
+    }
+}
+
+/// What the overloads came to.
+struct Seen {
+    rounds: Vec<Round>,
     overloaded: Vec<Asked>,
-    /// After the overload, and when that began.
+    /// After the last overload, and when that began.
     since: Vec<Asked>,
     over: Instant,
 }
 
-async fn overload(client: &Client, peak: f64, span: Duration, watched: Duration) -> Seen {
-    let overloaded = client.ask(2.0 * peak, span).await;
+async fn overload(
+    client: &Client,
+    peak: f64,
+    rounds: usize,
+    span: Duration,
+    watched: Duration,
+) -> Seen {
+    let (mut seen, mut overloaded) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        client.ask(FULL * peak, WARM_UP).await;
+        let peak = goodput(&client.ask(FULL * peak, TRIED).await, TRIED);
+        let asked = client.ask(2.0 * peak, span).await;
+        client.forget_waiting();
+        seen.push(Round { peak, goodput: goodput(&asked, span) });
+        overloaded.extend(asked);
+    }
     let over = Instant::now();
-    client.forget_waiting();
+    let peak = median(seen.iter().map(|round| round.peak));
     let since = client.ask(AFTERWARDS * peak, watched).await;
-    Seen { peak, goodput: goodput(&overloaded, span), overloaded, since, over }
+    Seen { rounds: seen, overloaded, since, over }
+}
+
+fn median(of: impl Iterator<Item = f64>) -> f64 {
+    let mut of: Vec<_> = of.collect();
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
 }
 
 impl Seen {
+    /// How much of the peak was answered, in most rounds.
+    fn share(&self) -> f64 {
+        median(self.rounds.iter().map(Round::share))
+    }
+
     fn all(&self) -> impl Iterator<Item = &Asked> {
         self.overloaded.iter().chain(&self.since)
     }
@@ -165,17 +207,15 @@ async fn twice_as_much_as_can_be_done_short() {
     client.open_all().await;
     let second = Duration::from_secs(1);
     let peak = peak_of(&client, STEPS[0]).await;
-    let seen = overload(&client, peak, 3 * second, 3 * second).await;
+    let seen = overload(&client, peak, 1, 3 * second, 3 * second).await;
     eprintln!(
-        "row 24 (short): peak {:.0}/s, at twice as much {:.0}/s answered, {} refused; recovered after \
-         {:.1?}",
-        seen.peak,
-        seen.goodput,
+        "row 24 (short): {:.0?} per second, {} refused; recovered after {:.1?}",
+        seen.rounds,
         seen.refused().count(),
         seen.recovered_after(),
     );
     assert_eq!(seen.failed(), 0, "neither answered nor refused: {:?}", seen.by_status());
-    assert!(seen.goodput > 0.0 && seen.refused().count() > 0, "{:?}", seen.by_status());
+    assert!(seen.share() > 0.0 && seen.refused().count() > 0, "{:?}", seen.by_status());
     assert_eq!(seen.since.last().map(|asked| asked.status), Some(200), "well in the end");
     assert!(cluster.gateway(0).is_running() && cluster.nodes().iter().all(|n| n.is_running()));
 }
@@ -195,7 +235,7 @@ async fn twice_as_much_as_can_be_done_long() {
         pin(1);
         let client = client_of(&cluster, CONNECTIONS);
         let peak = peak_of(&client, STEPS[1]).await;
-        let seen = overload(&client, peak, OVERLOADED, WATCHED).await;
+        let seen = overload(&client, peak, ROUNDS, OVERLOADED, WATCHED).await;
         let late = seen.client_was_late();
         if late > CLIENT_LATE {
             return Err(Void(format!("the client itself was {late:.1?} late")));
@@ -210,7 +250,7 @@ async fn twice_as_much_as_can_be_done_long() {
 }
 
 fn judge(seen: &Seen, report: &mut Report) {
-    let (share, failed) = (seen.goodput / seen.peak, seen.failed());
+    let (share, failed) = (seen.share(), seen.failed());
     let (refused, recovered) = (seen.refused().count(), seen.recovered_after());
     let within = p99(seen.refused().map(Asked::took));
     let longest = seen.refused().map(Asked::took).max().unwrap_or_default();
@@ -218,19 +258,20 @@ fn judge(seen: &Seen, report: &mut Report) {
     report.run(Counts { requests, failed: failed as u64, wrong: 0, older: 0 }).unwrap();
     report.took("refused within (p99)", within, Some(REFUSED_WITHIN)).unwrap();
     report.took("recovered", recovered, Some(RECOVERS_WITHIN)).unwrap();
+    let rounds = seen.rounds.iter();
+    let rounds = rounds
+        .map(|it| format!("{:.0} of {:.0} ({:.0} %)", it.goodput, it.peak, it.share() * 100.0));
     let note = format!(
-        "{SHARE} of a core, values of {} KiB: peak {:.0}/s, at twice as much {:.0}/s, {:.0} %; {refused} refused, the \
-         slowest in {longest:.0?}; answers' p99 {:.0?}",
+        "{SHARE} of a core, values of {} KiB: answered per second at twice the peak, of that: {}; {refused} refused, \
+         the slowest in {longest:.0?}; answers' p99 {:.0?}",
         VALUE_BYTES[1] >> 10,
-        seen.peak,
-        seen.goodput,
-        share * 100.0,
+        rounds.collect::<Vec<_>>().join(", "),
         p99(seen.overloaded.iter().filter(|a| a.status == 200).map(Asked::took)),
     );
     eprintln!("row 24: {note}; refused within {within:.1?} (p99); recovered after {recovered:.1?}");
     report.note(note).unwrap();
     assert_eq!(failed, 0, "neither answered nor refused");
-    assert!(share >= GOODPUT, "goodput {share:.3} of the peak");
+    assert!(share >= GOODPUT, "goodput {share:.3} of the peak, in most rounds");
     assert!(within < REFUSED_WITHIN, "refused within {within:.1?}");
     assert!(recovered <= RECOVERS_WITHIN, "recovered after {recovered:.1?}");
 }

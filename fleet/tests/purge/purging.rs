@@ -155,6 +155,7 @@ async fn a_purge_that_is_not_understood_is_refused_and_purges_nothing() {
         ("shop/purge?prefix=", 400, "invalid_request"),
         ("shop/purge?tag=a%2Cb", 400, "invalid_request"),
         ("no%20group/purge", 400, "invalid_request"),
+        ("%FF/purge", 400, "invalid_request"),
         ("nobody/purge", 404, "group_not_found"),
     ] {
         let path = format!("/admin/groups/{query}");

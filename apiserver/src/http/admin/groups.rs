@@ -6,7 +6,7 @@
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use common::{
@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use super::{
     super::{AppState, body, conditional::tags},
-    answered, read_json,
+    Named, answered, read_json,
 };
 
 /// Where a definition comes from, in complaints about it.
@@ -62,11 +62,11 @@ pub(super) async fn list(State(worker): AppState) -> Response {
 /// `GET /admin/groups/{name}`
 pub(super) async fn show(
     State(worker): AppState,
-    Path(name): Path<String>,
+    Named(name): Named,
     headers: HeaderMap,
 ) -> Response {
     let shown = || {
-        let name = GroupName::new(name)?;
+        let name = name?;
         let topology = worker.cache.topology();
         let record = topology.group(name.as_str());
         let shown = record.and_then(|record| shown(StatusCode::OK, &name, record));
@@ -89,14 +89,10 @@ pub(super) async fn show(
 }
 
 /// `PUT /admin/groups/{name}`
-pub(super) async fn put(
-    State(worker): AppState,
-    Path(name): Path<String>,
-    request: Request,
-) -> Response {
+pub(super) async fn put(State(worker): AppState, Named(name): Named, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answer = async {
-        let name = GroupName::new(name)?;
+        let name = name?;
         let when = condition(&parts.headers)?;
         let keys: Keys = read_json(&worker, &parts.headers, body).await?;
         let definition = read(&name, &keys)?;
@@ -114,13 +110,13 @@ pub(super) async fn put(
 /// `DELETE /admin/groups/{name}`
 pub(super) async fn delete(
     State(worker): AppState,
-    Path(name): Path<String>,
+    Named(name): Named,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
     body::discard(&parts.headers, body);
     let answer = async {
-        let name = GroupName::new(name)?;
+        let name = name?;
         let when = condition(&parts.headers)?;
         worker.process.route.topologies.delete_group(&name, &when).await?;
         tracing::info!(group = %name, "a group was deleted");

@@ -3,7 +3,7 @@
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use common::{
@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{
     super::{AppState, body, target},
-    answered,
+    Named, answered,
 };
 use crate::purge::{Part, everywhere};
 
@@ -37,11 +37,7 @@ struct Node {
 }
 
 /// The handler.
-pub(super) async fn run(
-    State(worker): AppState,
-    Path(name): Path<String>,
-    request: Request,
-) -> Response {
+pub(super) async fn run(State(worker): AppState, Named(name): Named, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answer = async {
         // A body would be meant to say of what: it must not be passed over.
@@ -50,7 +46,7 @@ pub(super) async fn run(
             Error::new(Code::InvalidRequest, text)
         };
         body::read_or(&parts.headers, body, 0, &worker.process.bodies, not_empty).await?;
-        let asked = asked(name, parts.uri.query().unwrap_or_default())?;
+        let asked = asked(name?, parts.uri.query().unwrap_or_default())?;
         let _survey = worker.process.survey()?;
         let done = everywhere(&worker.process.route, &asked).await?;
         let node =
@@ -63,8 +59,8 @@ pub(super) async fn run(
 }
 
 /// What is to be purged. What is not understood is refused: it may have been meant to say that less is.
-fn asked(name: String, query: &str) -> Result<PurgeRequest> {
-    let group = GroupName::new(name)?.into_string();
+fn asked(name: GroupName, query: &str) -> Result<PurgeRequest> {
+    let group = name.into_string();
     let mut asked = PurgeRequest { group, ..PurgeRequest::default() };
     for (name, value) in target::pairs(query).filter(|pair| *pair != ("", "")) {
         let list = match name {
@@ -86,7 +82,7 @@ mod tests {
 
     #[test]
     fn prefixes_and_tags_are_read_and_nothing_else() {
-        let read = |query| asked("g".to_owned(), query);
+        let read = |query| asked("g".parse().unwrap(), query);
         let all = read("").unwrap();
         assert_eq!((all.prefixes.len(), all.tags.len()), (0, 0));
         let some = read("prefix=a%2Fb+c&tag=x&tag=y").unwrap();
@@ -98,7 +94,6 @@ mod tests {
         assert_eq!(error.message(), "a purge takes prefix= and tag=, or nothing, but not prefx=");
         assert!(read("prefix=%FF").is_err());
         assert!(read("=a").is_err() && read("&").is_ok());
-        assert!(asked("no group".to_owned(), "").is_err());
         // An empty one is for the nodes to refuse, and not taken for none.
         assert_eq!(read("prefix=").unwrap().prefixes, [""]);
     }
