@@ -13,3 +13,5 @@ mod model;
 mod owner;
 #[path = "near/raw.rs"]
 mod raw;
+#[path = "near/standing_in.rs"]
+mod standing_in;

@@ -53,6 +53,7 @@ async fn whoever_goes_on_sending_a_refused_body_reads_the_refusal() {
         (&format!("POST {target}"), other_site, 403, "forbidden"),
         ("POST /api/cache/batch", other_site, 403, "forbidden"),
         ("POST /admin/groups/default/purge", other_site, 403, "forbidden"),
+        ("PUT /admin/groups/g", "If-None-Match: \"7\"\r\n", 400, "invalid_request"),
         ("PUT /admin/groups/%FF", "Content-Type: application/json\r\n", 400, "invalid_request"),
     ] {
         let got = late_body(&api, request, header).await;

@@ -238,7 +238,7 @@ impl Bench {
     fn call(&self, mut request: v1::Request, try_time: Duration) -> Call {
         let topology = self.topology();
         let (owner, position) = topology.owner(&request.group, &request.key).unwrap();
-        request.stand_in = topology.member(owner).id.as_str() == "other";
+        request.stand_in = topology.member(owner).id != *self.node.id();
         let now = Instant::now();
         let (try_deadline, deadline) = (now + try_time, now + LONG);
         let (request, stand_in) = (request.into(), false);

@@ -92,8 +92,14 @@ pub(super) async fn show(
 pub(super) async fn put(State(worker): AppState, Named(name): Named, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answer = async {
-        let name = name?;
-        let when = condition(&parts.headers)?;
+        let asked = name.and_then(|name| Ok((name, condition(&parts.headers)?)));
+        let (name, when) = match asked {
+            Ok(asked) => asked,
+            Err(error) => {
+                body::discard(&parts.headers, body);
+                return Err(error);
+            }
+        };
         let keys: Keys = read_json(&worker, &parts.headers, body).await?;
         let definition = read(&name, &keys)?;
         let topologies = &worker.process.route.topologies;
