@@ -2,7 +2,8 @@
 //!
 //! What a proxy can't do ([`crate::proxy`]): packets that vanish, so that nobody acknowledges,
 //! resets or closes anything. Each member has a namespace that is joined by a veth pair to a bridge
-//! in the namespace where the harness runs; DROP is an iptables rule inside the members.
+//! in the namespace where the harness runs. DROP is a rule of the members' routing: what comes from there
+//! leads nowhere, and nobody is told, as members forward nothing.
 //!
 //! It needs root, and the harness itself must run in a network namespace of its own, so that
 //! nothing can leave the machine: `make faults` as root sees to both (`unshare --net`). Without
@@ -27,6 +28,10 @@ const PREFIX: &str = "ringway";
 
 /// How many members a network may have: one byte of their addresses, less the hub's.
 pub const MAX_MEMBERS: u8 = 250;
+
+/// The places of the members' routing rules: what is dropped is looked at first.
+const DROPPED: &str = "10";
+const LOCAL: &str = "100";
 
 /// The first two bytes of all addresses.
 const NET: [u8; 2] = [10, 77];
@@ -84,11 +89,13 @@ impl Namespace {
         spec.through("ip", ["netns", "exec", &self.name])
     }
 
-    /// Runs iptables in here.
-    fn iptables(&self, what: &str, from: Ipv4Addr) -> Result<(), NetnsError> {
-        let from = from.to_string();
-        let rule = ["iptables", "-w", what, "INPUT", "-s", &from, "-j", "DROP"];
-        run("ip", ["netns", "exec", &self.name].into_iter().chain(rule)).map(drop)
+    /// Adds or deletes the rule that what comes from there is dropped.
+    fn drop_from(&self, what: &str, from: Ipv4Addr) -> Result<(), NetnsError> {
+        self.rule(&[what, "pref", DROPPED, "from", &from.to_string(), "blackhole"])
+    }
+
+    fn rule(&self, rule: &[&str]) -> Result<(), NetnsError> {
+        ip(&[&["-n", &self.name, "rule"], rule].concat()).map(drop)
     }
 }
 
@@ -141,6 +148,9 @@ impl Network {
         ip(&["-n", name, "address", "add", &address, "dev", "eth0"])?;
         ip(&["-n", name, "link", "set", "eth0", "up"])?;
         ip(&["-n", name, "link", "set", "lo", "up"])?;
+        // As it comes, nothing is looked at before it is known that a packet is for this machine.
+        member.rule(&["add", "pref", LOCAL, "lookup", "local"])?;
+        member.rule(&["delete", "pref", "0"])?;
         Ok(member)
     }
 
@@ -155,8 +165,8 @@ impl Network {
             return Ok(());
         }
         dropped.push(pair);
-        a.iptables("-A", b.address)?;
-        b.iptables("-A", a.address)
+        a.drop_from("add", b.address)?;
+        b.drop_from("add", a.address)
     }
 
     /// Packets get everywhere again.
@@ -165,8 +175,8 @@ impl Network {
     /// [`NetnsError`]
     pub fn heal(&self) -> Result<(), NetnsError> {
         for (a, b) in std::mem::take(&mut *self.dropped()) {
-            a.iptables("-D", b.address)?;
-            b.iptables("-D", a.address)?;
+            a.drop_from("delete", b.address)?;
+            b.drop_from("delete", a.address)?;
         }
         Ok(())
     }
@@ -250,7 +260,7 @@ fn run<'a>(program: &str, args: impl Iterator<Item = &'a str>) -> Result<String,
     let output = Command::new(program).args(&args).stdin(Stdio::null()).output();
     let output = output.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
-            failed("not installed: sudo apt-get install iproute2 iptables".to_owned())
+            failed("not installed: sudo apt-get install iproute2".to_owned())
         }
         _ => failed(error.to_string()),
     })?;
