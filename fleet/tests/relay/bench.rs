@@ -35,30 +35,31 @@ pub(crate) const LONG: Duration = Duration::from_secs(20);
 /// The machine's clock, which a test can put forward: a process that reads it stood still.
 #[derive(Clone, Default)]
 pub(crate) struct Skipping {
-    ahead_ms: Arc<AtomicU64>,
-    /// What it shows since it was stopped, in milliseconds; 0: it goes.
-    stopped_ms: Arc<AtomicU64>,
+    ahead_ns: Arc<AtomicU64>,
+    /// What the machine's clock said when this one was stopped, to the nanosecond, as a clock that
+    /// goes back takes away what was over; 0: it goes.
+    stopped_ns: Arc<AtomicU64>,
 }
 
 impl Skipping {
     pub(crate) fn skip(&self, time: Duration) {
-        self.ahead_ms.fetch_add(time.as_millis() as u64, Ordering::SeqCst);
+        self.ahead_ns.fetch_add(time.as_nanos() as u64, Ordering::SeqCst);
     }
 
     /// From now on it only goes by skips: nothing runs out by itself.
     pub(crate) fn stop(&self) {
-        let now = SystemClock.monotonic().as_millis() as u64;
-        self.stopped_ms.store(now, Ordering::SeqCst);
+        let now = SystemClock.monotonic().as_nanos() as u64;
+        self.stopped_ns.store(now, Ordering::SeqCst);
     }
 }
 
 impl Clock for Skipping {
     fn monotonic(&self) -> Duration {
-        let ahead = Duration::from_millis(self.ahead_ms.load(Ordering::SeqCst));
+        let ahead = Duration::from_nanos(self.ahead_ns.load(Ordering::SeqCst));
         ahead
-            + match self.stopped_ms.load(Ordering::SeqCst) {
+            + match self.stopped_ns.load(Ordering::SeqCst) {
                 0 => SystemClock.monotonic(),
-                stopped => Duration::from_millis(stopped),
+                stopped => Duration::from_nanos(stopped),
             }
     }
 
@@ -231,7 +232,7 @@ impl Bench {
 
     /// The same, in a task of its own.
     pub(crate) fn begin(&self, request: v1::Request) -> tokio::task::JoinHandle<Answer> {
-        let (link, call) = (self.link.clone(), self.call(request, Duration::from_millis(100)));
+        let (link, call) = (self.link.clone(), self.call(request, LONG));
         tokio::spawn(async move { link.call(call).await })
     }
 
