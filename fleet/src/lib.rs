@@ -17,6 +17,7 @@ pub mod instructions;
 pub mod load;
 pub mod local;
 pub mod memory;
+pub mod metrics;
 pub mod netns;
 pub mod postgres;
 pub mod process;

@@ -11,6 +11,7 @@ use common::{
 use fleet::{
     http,
     local::{LocalFleet, Plan},
+    metrics,
     slowdb::{ANSWERS_AFTER, SlowDb},
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -147,12 +148,12 @@ fn once(origin: &str, asked: usize) -> Result<(), Failure> {
 
 /// How often the nodes have loaded a value of a group, as their metrics say.
 async fn loads(fleet: &LocalFleet, group: &str) -> Result<usize, Failure> {
-    let name = format!("ringway_group_loads_total{{group=\"{group}\"}} ");
-    let mut sum = 0;
+    let name = format!("ringway_group_loads_total{{group=\"{group}\"}}");
+    let mut sum = 0.0;
     for node in fleet.nodes() {
         let page = http::get(node.http_address(), "/metrics").await?.text();
-        let line = page.lines().find_map(|line| line.strip_prefix(&name));
-        sum += line.ok_or_else(|| format!("no {name}in a node's metrics"))?.parse::<usize>()?;
+        let loads = metrics::value(&page, &name);
+        sum += loads.ok_or_else(|| format!("no {name} in a node's metrics"))?;
     }
-    Ok(sum)
+    Ok(sum as usize)
 }

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use tonic::transport::Endpoint;
 
 use super::Member;
-use crate::http::{self, HttpError, Response};
+use crate::{
+    http::{self, HttpError, Response},
+    metrics,
+};
 
 /// `/api/nodes`, as far as tests look at it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -96,6 +99,15 @@ impl Member {
     pub async fn ready(&self) -> Result<(), String> {
         let answer = self.get("/readyz").await.map_err(|error| error.to_string())?;
         if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+    }
+
+    /// A number of its metrics, as [`metrics::value`].
+    ///
+    /// # Errors
+    /// No answer, or no such metric.
+    pub async fn metric(&self, name: &str) -> Result<f64, String> {
+        let page = self.get("/metrics").await.map_err(|error| error.to_string())?.text();
+        metrics::value(&page, name).ok_or_else(|| format!("{} has no {name}", self.name()))
     }
 
     /// Who owns a key, as a gateway says.

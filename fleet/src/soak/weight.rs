@@ -37,18 +37,10 @@ impl Weight {
         let pid = member.process().id();
         let told = |what: &dyn fmt::Display| format!("{} (pid {pid}): {what}", member.name());
         let files = fs::read_dir(format!("/proc/{pid}/fd")).map_err(|e| told(&e))?.count() as u64;
-        let metrics = member.get("/metrics").await.map_err(|e| told(&e))?.text();
         let memory = memory::resident(pid).ok_or_else(|| told(&"it has no memory"))?;
-        let tasks = tasks(&metrics).ok_or_else(|| told(&"no ringway_runtime_tasks"))?;
+        let tasks = member.metric("ringway_runtime_tasks").await.map_err(|e| told(&e))? as u64;
         Ok(Self { memory, files, tasks })
     }
-}
-
-fn tasks(metrics: &str) -> Option<u64> {
-    let values = metrics.lines().filter(|line| line.starts_with("ringway_runtime_tasks{"));
-    let values: Option<Vec<u64>> =
-        values.map(|line| line.rsplit_once(' ')?.1.parse().ok()).collect();
-    values.filter(|values| !values.is_empty()).map(|values| values.iter().sum())
 }
 
 /// All looks, by process.
@@ -154,13 +146,5 @@ mod tests {
         assert!(scales(sockets)[0].starts_with("open files"));
         let stuck = (0..30).map(|n| Weight { tasks: steady.tasks + 3 * n, ..steady });
         assert!(scales(stuck)[0].starts_with("tasks"));
-    }
-
-    #[test]
-    fn tasks_are_read_from_what_the_process_says() {
-        let metrics = "# TYPE x\nringway_runtime_tasks{runtime=\"control\"} 5\n\
-                       ringway_runtime_tasks{runtime=\"worker-0\"} 7\n";
-        assert_eq!(tasks(metrics), Some(12));
-        assert_eq!(tasks("nothing"), None);
     }
 }

@@ -134,13 +134,7 @@ async fn waiting(cluster: &Cluster, readers: usize) {
     fleet::eventually("all wait", PATIENCE, async || {
         let mut waiting = 0;
         for gateway in cluster.gateways() {
-            let metrics = gateway.get("/metrics").await.unwrap().text();
-            let count = |line: &str| {
-                let (name, value) = line.rsplit_once(' ')?;
-                name.starts_with("ringway_gateway_in_flight{")
-                    .then(|| value.parse::<usize>().ok())?
-            };
-            waiting += metrics.lines().filter_map(count).sum::<usize>();
+            waiting += gateway.metric("ringway_gateway_in_flight").await? as usize;
         }
         if waiting >= readers { Ok(()) } else { Err(format!("{waiting} wait")) }
     })

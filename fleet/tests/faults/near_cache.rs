@@ -269,13 +269,7 @@ async fn hold_up(cluster: &mut Cluster, history: &History, round: usize) {
 async fn counted(members: &[Member], name: &str) -> u64 {
     let mut all = 0;
     for member in members {
-        let metrics = member.get("/metrics").await.unwrap().text();
-        let name = format!("ringway_{name}_total");
-        let number = |line: &str| {
-            let (of, value) = line.rsplit_once(' ')?;
-            of.starts_with(&name).then(|| value.parse::<u64>().ok())?
-        };
-        all += metrics.lines().filter_map(number).sum::<u64>();
+        all += member.metric(&format!("ringway_{name}_total")).await.unwrap() as u64;
     }
     all
 }

@@ -94,6 +94,11 @@ pub(super) trait Row {
         String::new()
     }
 
+    /// Why the run shows nothing, if it does not; then it is repeated, and judged by none of the below.
+    fn is_void(&self, _: &Run<Self::Seen>) -> Option<String> {
+        None
+    }
+
     /// What must be so beyond what is the same for all rows, however slow the machine.
     fn judge(&self, run: &Run<Self::Seen>);
 }
@@ -144,6 +149,9 @@ async fn attempt<R: Row>(row: &R, report: Option<&mut Report>) -> Result<(), Voi
     eprintln!("row {}, {} ({form:?}): {run}{}", R::ID, R::NAME, row.note(&run));
     if form == Form::Long && !capacity::was_loaded(&run.recording, run.struck, rate) {
         return Err(Void("the load did not get through before the fault".to_owned()));
+    }
+    if let Some(why) = row.is_void(&run) {
+        return Err(Void(why));
     }
     if let Some(report) = report {
         run.report_to(report).unwrap();

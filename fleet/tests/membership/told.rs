@@ -44,12 +44,6 @@ async fn logs(member: &Member, wanted: &[&str]) {
     member.process().wait_for_line(&awaited, TOLD_WITHIN * 10, is_it).await.unwrap();
 }
 
-/// The value of a metric without labels, or with these.
-async fn metric(member: &Member, name: &str) -> Option<f64> {
-    let text = member.get("/metrics").await.ok()?.text();
-    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-}
-
 #[tokio::test]
 async fn a_fleet_that_is_well_says_so_line_by_line() {
     let cluster = Cluster::start(Plan { nodes: 2, ..Plan::default() }).await.unwrap();
@@ -77,7 +71,7 @@ async fn a_fleet_that_is_well_says_so_line_by_line() {
         (&"live".into(), &true.into())
     );
     let registered = "ringway_node_registration{state=\"registered\"}";
-    assert_eq!(metric(node, registered).await, Some(1.0));
+    assert_eq!(node.metric(registered).await, Ok(1.0));
     for (name, value) in [
         ("ringway_discovery_connected", 1.0),
         ("ringway_ring_members", 2.0),
@@ -85,7 +79,7 @@ async fn a_fleet_that_is_well_says_so_line_by_line() {
         ("ringway_nodes_ejected", 0.0),
     ] {
         for member in [gateway, node] {
-            assert_eq!(metric(member, name).await, Some(value), "{name} of {}", member.name());
+            assert_eq!(member.metric(name).await, Ok(value), "{name} of {}", member.name());
         }
     }
 }
@@ -107,7 +101,7 @@ async fn lost_etcd_is_told_with_its_time_and_the_ring_that_is_served() {
             " s); serving the last known ring, 2 nodes",
         ];
         says(member, "discovery", &told).await;
-        assert_eq!(metric(member, "ringway_discovery_connected").await, Some(0.0));
+        assert_eq!(member.metric("ringway_discovery_connected").await, Ok(0.0));
         logs(member, &["WARN", &etcd, "the cluster state is not followed; the last view stays"])
             .await;
     }
@@ -132,9 +126,7 @@ async fn lost_etcd_is_told_with_its_time_and_the_ring_that_is_served() {
         discovery[moment].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     }
     eventually("the silence grows", TOLD_WITHIN, async || {
-        metric(gateway, "ringway_discovery_silence_seconds")
-            .await
-            .is_some_and(|silence| silence > 1.0)
+        gateway.metric("ringway_discovery_silence_seconds").await.is_ok_and(|silence| silence > 1.0)
     })
     .await;
 
@@ -171,7 +163,7 @@ async fn an_ejection_is_told_with_its_time_and_reason_and_its_end() {
     says(gateway, "ejected", &[&ejected, " since 20", " s) because "]).await;
     logs(gateway, &["WARN", &ejected, " because ", "calls go to the next one meanwhile"]).await;
     gateway.ready().await.expect("the others serve");
-    assert_eq!(metric(gateway, "ringway_nodes_ejected").await, Some(1.0));
+    assert_eq!(gateway.metric("ringway_nodes_ejected").await, Ok(1.0));
     let nodes = gateway.get("/api/nodes").await.unwrap().json();
     let listed = nodes["nodes"].as_array().unwrap();
     let listed = listed.iter().find(|node| node["id"] == id.as_str()).unwrap();
@@ -202,5 +194,5 @@ async fn a_node_whose_id_is_taken_says_who_has_it() {
         ["[-]registration: another node (instance ", " holds this id at ", &holder, ", since 20"];
     says(cluster.node(twin), "registration", &told).await;
     let held = "ringway_node_registration{state=\"held_by_other\"}";
-    assert_eq!(metric(cluster.node(twin), held).await, Some(1.0));
+    assert_eq!(cluster.node(twin).metric(held).await, Ok(1.0));
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use fleet::{
-    cluster::{Cluster, Extras, Member, Plan},
+    cluster::{Cluster, Extras, Plan},
     eventually,
     memory::peak,
 };
@@ -32,14 +32,6 @@ const BODIES: usize = 500;
 const OTHER: usize = 48 * MIB;
 /// How soon all of them are either read or refused.
 const SORTED_WITHIN: Duration = Duration::from_secs(2);
-
-/// A number of the gateway's `/metrics`.
-pub(super) async fn metric(gateway: &Member, name: &str) -> Result<usize, String> {
-    let text = gateway.get("/metrics").await.map_err(|error| error.to_string())?.text();
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let value = line.and_then(|rest| rest.trim().parse::<usize>().ok());
-    value.ok_or_else(|| format!("no {name}"))
-}
 
 /// Sends all of a body but its last byte, and that when it is told to; the status of the answer,
 /// whenever it comes. `refused` counts those that come before.
@@ -100,9 +92,9 @@ async fn bodies_beyond_the_budget_are_refused_and_take_no_memory() {
         bodies.spawn(put(gateway.address(), n, body, go, refused));
     }
     let held = eventually("every body is held or refused", SORTED_WITHIN, async || {
-        let held = metric(gateway, "ringway_gateway_body_bytes").await?;
+        let held = gateway.metric("ringway_gateway_body_bytes").await? as usize;
         let refused = refused.load(Ordering::Relaxed);
-        let sorted = held % MIB == 0 && held / MIB + refused == BODIES;
+        let sorted = held.is_multiple_of(MIB) && held / MIB + refused == BODIES;
         if sorted { Ok(held) } else { Err(format!("{held} bytes held, {refused} refused")) }
     })
     .await;
@@ -116,11 +108,10 @@ async fn bodies_beyond_the_budget_are_refused_and_take_no_memory() {
     assert_eq!(answers.iter().filter(|&&status| status == 503).count(), BODIES - stored);
     assert!(grew < BUDGET + OTHER, "grew by {grew} bytes");
     eventually("nothing is held any more", SORTED_WITHIN, async || {
-        match metric(gateway, "ringway_gateway_body_bytes").await? {
-            0 => Ok(()),
-            held => Err(format!("{held} bytes")),
-        }
+        let held = gateway.metric("ringway_gateway_body_bytes").await?;
+        if held == 0.0 { Ok(()) } else { Err(format!("{held} bytes")) }
     })
     .await;
-    assert!(metric(gateway, "ringway_gateway_shed_total{reason=\"bytes\"}").await.unwrap() > 0);
+    let shed = gateway.metric("ringway_gateway_shed_total{reason=\"bytes\"}").await.unwrap();
+    assert!(shed > 0.0);
 }

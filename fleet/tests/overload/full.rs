@@ -15,8 +15,6 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::bodies::metric;
-
 /// The least that can be set.
 const MOST: usize = 256;
 const PATH: &str = "/api/cache/scores/Tom";
@@ -48,7 +46,7 @@ async fn one_request_too_many_is_refused_at_once_and_costs_nobody_anything() {
     }
     eventually("all of them are under way", IN_FLIGHT_WITHIN, async || {
         let name = "ringway_gateway_in_flight{worker=\"0\"}";
-        let under_way = metric(gateway, name).await?;
+        let under_way = gateway.metric(name).await? as usize;
         if under_way == MOST { Ok(()) } else { Err(format!("{under_way} are")) }
     })
     .await;
@@ -70,8 +68,8 @@ async fn one_request_too_many_is_refused_at_once_and_costs_nobody_anything() {
     for path in ["/livez", "/readyz", "/health", "/api/nodes", "/api/ring?group=scores&key=Tom"] {
         assert_eq!(gateway.get(path).await.unwrap().status, 200, "{path}");
     }
-    let shed = metric(gateway, "ringway_gateway_shed_total{reason=\"full\"}").await.unwrap();
-    assert_eq!(shed, 6);
+    let shed = gateway.metric("ringway_gateway_shed_total{reason=\"full\"}").await.unwrap();
+    assert_eq!(shed, 6.0);
 
     node.signal(Signal::CONT).unwrap();
     while let Some(answer) = waiting.join_next().await {

@@ -278,8 +278,7 @@ impl Bench {
     /// A number of the node's metrics.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
         let text = fleet::http::get(self.node.http_address(), "/metrics").await.unwrap().text();
-        let line = text.lines().find_map(|line| line.strip_prefix(&format!("ringway_{name} ")));
-        line.unwrap().parse().unwrap()
+        fleet::metrics::value(&text, &format!("ringway_{name}")).unwrap() as u64
     }
 }
 
