@@ -8,7 +8,7 @@ use fleet::recorder::{Op, Operation, Outcome};
 use super::{
     row::{Form, NODES, Row, id, perform, perform_all},
     run::Run,
-    scene::{Scene, Timed},
+    scene::{Scene, Timed, counted},
     traffic,
 };
 
@@ -26,6 +26,8 @@ struct KilledNode(Form);
 struct Seen {
     /// The keys of the dead node.
     orphans: HashSet<String>,
+    /// The entries that the others dropped meanwhile.
+    dropped: u64,
 }
 
 #[tokio::test]
@@ -54,11 +56,22 @@ impl Row for KilledNode {
         let owners = scene.cluster.owners(0, "default", &keys).await.unwrap();
         let owned = keys.into_iter().zip(owners).filter(|(_, owner)| *owner == id(KILLED));
         let orphans = owned.map(|(key, _)| key).collect();
+        let cluster = &scene.cluster;
+        let nodes = || cluster.nodes().iter().enumerate();
+        let others = || nodes().filter(|(number, _)| *number != KILLED).map(|(_, node)| node);
+        let before = counted(others(), "entries_dropped").await;
         scene.strike();
-        scene.cluster.node(KILLED).kill();
+        cluster.node(KILLED).kill();
         let promised = self.0.ttl() + OUT_AFTER_TTL;
-        scene.timed("out of the ring", promised, async || scene.cluster.agreement().await).await;
-        Seen { orphans }
+        scene.timed("out of the ring", promised, async || cluster.agreement().await).await;
+        Seen { orphans, dropped: counted(others(), "entries_dropped").await - before }
+    }
+
+    /// Who stands still while another one is dead can't know what that one wrote meanwhile.
+    fn is_void(&self, run: &Run<Seen>) -> Option<String> {
+        let (misses, dropped) = (run.misses(), run.seen.dropped);
+        (misses > EXTRA_MISSES && dropped > 0)
+            .then(|| format!("others stood still: {dropped} entries dropped, {misses:.3} missed"))
     }
 
     fn times(&self, run: &Run<Seen>) -> Vec<Timed> {

@@ -15,6 +15,15 @@ use fleet::{
 
 use super::rings::{self, Ring};
 
+/// What these processes have counted in their present lives, all together.
+pub(super) async fn counted(members: impl IntoIterator<Item = &Member>, name: &str) -> u64 {
+    let mut all = 0;
+    for member in members {
+        all += member.metric(&format!("ringway_{name}_total")).await.unwrap() as u64;
+    }
+    all
+}
+
 /// A promised time and the real one.
 #[derive(Debug, Clone)]
 pub(super) struct Timed {

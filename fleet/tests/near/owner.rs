@@ -13,7 +13,7 @@ use proto::v1::{self, Lane, not_started::Reason, op::Kind};
 use tokio::task::JoinHandle;
 
 use crate::{
-    bench::{Bench, Skipping, get, reply, request, set, value, well},
+    bench::{Bench, Skipping, get, named, reply, request, set, value, well},
     fake_node::soon,
     raw::Raw,
 };
@@ -90,10 +90,10 @@ async fn a_repeated_write_is_acknowledged_no_sooner_than_the_first() {
     stored(&bench, &key, "old").await;
     let mut holder = open(&bench).await;
     holder.borrow(&key).await;
-    let named = v1::Request { op_link: vec![7; 16].into(), op_seq: 1, ..set(&key, "new") };
-    let first = bench.begin(named.clone());
+    let write = named(set(&key, "new"));
+    let first = bench.begin(write.clone());
     let (id, _) = holder.called_back(&key).await;
-    let again = bench.begin(named);
+    let again = bench.begin(write);
     let deletion = bench.begin(request(v1::Verb::Delete, &key));
     assert!(waits(&bench, &first).await && waits(&bench, &again).await);
     assert!(waits(&bench, &deletion).await);
@@ -248,7 +248,7 @@ async fn a_requester_hears_that_it_takes_longer_only_when_its_try_is_half_over()
     holder.confirm(id).await;
     assert!(matches!(writer.op().await, (1, Kind::Reply(_))), "confirmed at once");
     holder.borrow(&key).await;
-    writer.send(2, write(100, "newer")).await;
+    writer.send(2, write(1_000, "newer")).await;
     let (id, _) = holder.called_back(&key).await;
     assert!(matches!(writer.op().await, (2, Kind::Pending(_))));
     holder.confirm(id).await;

@@ -7,7 +7,7 @@ use common::near::{FEATURE, LEASE};
 use proto::v1::{self, Lane};
 
 use crate::{
-    bench::{Bench, get, hints, refusing, reply, set},
+    bench::{Bench, get, hints, named, refusing, reply, set},
     fake_node::soon,
     raw::Raw,
 };
@@ -38,7 +38,7 @@ async fn a_write_in_an_owners_stead_waits_for_what_this_node_lent_before_it() {
         first.eq(["neighbour", bench.node.id().as_str()])
     };
     let key = keys.iter().find(goes_there_and_here).expect("one of 40");
-    let write = bench.begin(set(key, "new"));
+    let write = bench.begin(named(set(key, "new")));
     let (id, _) = holder.called_back(key).await;
     fleet::eventually("the owner has heard of it", Duration::from_secs(2), async || {
         neighbour.has_seen(|kind| hints(kind, key))

@@ -2,10 +2,7 @@
 #![allow(dead_code)] // each test crate uses its own part of it
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -32,35 +29,47 @@ use crate::fake_node::{FakeNode, FakeStream, gateway, not_started, soon};
 /// Long enough that no test meets it unless it means to.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
-/// The machine's clock, which a test can put forward: a process that reads it stood still.
-#[derive(Clone, Default)]
-pub(crate) struct Skipping {
-    ahead_ns: Arc<AtomicU64>,
-    /// What the machine's clock said when this one was stopped, to the nanosecond, as a clock that
-    /// goes back takes away what was over; 0: it goes.
-    stopped_ns: Arc<AtomicU64>,
+/// The most that a test's clock goes on from one look to the next: a node that looks every 20 ms finds
+/// that it stood still when a test says so, and not when the machine did.
+const MOST_AT_ONCE: Duration = Duration::from_millis(30);
+
+/// A clock that a test can put forward: a process that reads it stood still.
+#[derive(Clone)]
+pub(crate) struct Skipping(Arc<Mutex<Shown>>);
+
+struct Shown {
+    time: Duration,
+    /// What the machine's clock said at the last look; `None`: this one was stopped.
+    looked: Option<Duration>,
+}
+
+impl Default for Skipping {
+    fn default() -> Self {
+        let time = SystemClock.monotonic();
+        Self(Arc::new(Mutex::new(Shown { time, looked: Some(time) })))
+    }
 }
 
 impl Skipping {
     pub(crate) fn skip(&self, time: Duration) {
-        self.ahead_ns.fetch_add(time.as_nanos() as u64, Ordering::SeqCst);
+        self.0.lock().unwrap().time += time;
     }
 
     /// From now on it only goes by skips: nothing runs out by itself.
     pub(crate) fn stop(&self) {
-        let now = SystemClock.monotonic().as_nanos() as u64;
-        self.stopped_ns.store(now, Ordering::SeqCst);
+        self.0.lock().unwrap().looked = None;
     }
 }
 
 impl Clock for Skipping {
     fn monotonic(&self) -> Duration {
-        let ahead = Duration::from_nanos(self.ahead_ns.load(Ordering::SeqCst));
-        ahead
-            + match self.stopped_ns.load(Ordering::SeqCst) {
-                0 => SystemClock.monotonic(),
-                stopped => Duration::from_nanos(stopped),
-            }
+        let mut shown = self.0.lock().unwrap();
+        if let Some(before) = shown.looked {
+            let now = SystemClock.monotonic();
+            shown.time += now.saturating_sub(before).min(MOST_AT_ONCE);
+            shown.looked = Some(now);
+        }
+        shown.time
     }
 
     fn unix(&self) -> Duration {
@@ -84,6 +93,8 @@ pub(crate) struct Bench {
     _registration: Registration,
     stop: CancellationToken,
     link: Link,
+    /// The node's metrics when the test began.
+    metrics: String,
 }
 
 impl Bench {
@@ -123,10 +134,24 @@ impl Bench {
             _registration: registration,
             stop,
             link,
+            metrics: String::new(),
         };
         bench.play();
         bench.rings_agree(2).await;
+        bench.warm_up().await;
         bench
+    }
+
+    /// Opens the links on which a test's operations go, so that no try of one is over before they are.
+    async fn warm_up(&mut self) {
+        let key = self.key(true, 0);
+        fleet::eventually("a read is relayed", Duration::from_secs(2), async || {
+            let _ = self.ask(get(&key)).await;
+            self.metric("relays_done_total").await > 0
+        })
+        .await;
+        self.seen.lock().unwrap().clear();
+        self.metrics = self.page_of_metrics().await;
     }
 
     /// Another member joins, of whom nothing is known but a record, until what is returned goes.
@@ -275,10 +300,16 @@ impl Bench {
         soon("an answer", link.call(Call::other(kind, epoch, Instant::now() + LONG))).await
     }
 
-    /// A number of the node's metrics.
+    /// What the node has counted since the test began.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let text = fleet::http::get(self.node.http_address(), "/metrics").await.unwrap().text();
-        fleet::metrics::value(&text, &format!("ringway_{name}")).unwrap() as u64
+        let name = format!("ringway_{name}");
+        let page = self.page_of_metrics().await;
+        let before = fleet::metrics::value(&self.metrics, &name).unwrap_or(0.0);
+        (fleet::metrics::value(&page, &name).unwrap() - before) as u64
+    }
+
+    async fn page_of_metrics(&self) -> String {
+        fleet::http::get(self.node.http_address(), "/metrics").await.unwrap().text()
     }
 }
 
@@ -417,6 +448,11 @@ pub(crate) fn set(key: &str, value: &str) -> v1::Request {
 pub(crate) fn request(verb: v1::Verb, key: &str) -> v1::Request {
     let (group, key) = ("default".to_owned(), key.to_owned());
     v1::Request { verb: verb.into(), group, key, ..Default::default() }
+}
+
+/// The same under a name, as gateways send writes; a test has one of them.
+pub(crate) fn named(request: v1::Request) -> v1::Request {
+    v1::Request { op_link: vec![7; 16].into(), op_seq: 1, ..request }
 }
 
 /// The reply, which must be one.
