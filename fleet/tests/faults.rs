@@ -26,6 +26,7 @@ mod faults {
     mod near_cache;
     mod revoked_lease;
     mod slow_origin;
+    mod stand_ins;
     mod stopped_node;
     mod written_while_loading;
 }

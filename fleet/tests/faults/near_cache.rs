@@ -22,7 +22,7 @@ use super::row::{Form, NODES};
 
 const ID: &str = "near";
 const GROUP: &str = "default";
-const GATEWAYS: usize = 2;
+pub(super) const GATEWAYS: usize = 2;
 const KEYS: usize = 12;
 /// Connections of readers to each gateway: several for each of its workers.
 const READERS: usize = 4;
@@ -33,8 +33,8 @@ const STOPPED: Duration = Duration::from_secs(1);
 /// For how long relays are held up, in milliseconds: longer than they are waited for, and shorter than
 /// an owner has to be silent to be taken for gone.
 const HELD_UP: [u64; 4] = [120, 200, 300, 450];
-/// Between two such moments, twice as long.
-const CALM: Duration = Duration::from_secs(1);
+/// Between two faults.
+pub(super) const CALM: Duration = Duration::from_secs(1);
 /// How long a link is cut.
 const CUT: Duration = Duration::from_secs(2);
 /// The faults in which a gateway is cut off from a node that lives.
@@ -94,13 +94,13 @@ async fn near_cache_long() {
     report.passed().unwrap();
 }
 
-struct Seen {
+pub(super) struct Seen {
     reads: u64,
     /// How many of them were answered by near caches.
     near: u64,
     /// Operations done in an owner's stead, and owners found to be absent.
-    stand_ins: u64,
-    absences: u64,
+    pub(super) stand_ins: u64,
+    pub(super) absences: u64,
     /// Those that were found while a gateway was cut off, and the owner lived.
     cut_off_too: u64,
     /// The most that a timer of ours was late: how long this machine stood still.
@@ -128,7 +128,7 @@ impl Seen {
         Err(Void(text))
     }
 
-    fn judge(&self) {
+    pub(super) fn judge(&self) {
         let Self { reads, near, writes, verdict, stand_ins, absences, stall, .. } = self;
         eprintln!(
             "near caches: {reads} reads ({near} near), {writes} writes; {stand_ins} stand-ins, \
@@ -154,7 +154,7 @@ async fn attempt(form: Form) -> Seen {
 }
 
 /// Lets readers and writers go on while something happens.
-async fn observe(form: Form, happens: impl AsyncFnOnce(&mut Cluster, &History)) -> Seen {
+pub(super) async fn observe(form: Form, happens: impl AsyncFnOnce(&mut Cluster, &History)) -> Seen {
     let plan = Plan { nodes: NODES, gateways: GATEWAYS, ..Plan::default() };
     let mut cluster = Cluster::start(plan.lease_ttl(form.ttl()).proxied()).await.unwrap();
     let lateness = Lateness::measure().unwrap();
