@@ -19,8 +19,9 @@ use tokio::{
 };
 use tonic::transport::Endpoint;
 
-/// How long the fleet takes until it greets (waited for with patience), and until it has ended.
-/// Nothing is under way when it does, so that is well below the ten seconds draining may take.
+/// How long the fleet takes until it greets, and until it has ended; both are waited for with patience.
+/// Nothing is under way when it ends. If draining took the ten seconds that it may take, its exit code would
+/// tell.
 const GREETS_WITHIN: Duration = Duration::from_secs(3);
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -64,7 +65,7 @@ impl Fleet {
     /// Sends the signal, and returns the exit code it ends with.
     async fn end(&self, signal: Signal) -> Option<i32> {
         self.process.signal(signal).unwrap();
-        self.process.wait(ENDS_WITHIN).await.unwrap().code()
+        self.process.wait(ENDS_WITHIN * PATIENCE).await.unwrap().code()
     }
 }
 
@@ -182,7 +183,7 @@ async fn what_is_cut_off_is_told() {
     assert_eq!(&asked, b"HTTP/1.1 100");
     fleet.process.signal(Signal::TERM).unwrap();
     let stopping = |line: &str| line == "stopping";
-    fleet.process.wait_for_line("its stop", ENDS_WITHIN, stopping).await.unwrap();
+    fleet.process.wait_for_line("its stop", ENDS_WITHIN * PATIENCE, stopping).await.unwrap();
     assert_eq!(fleet.end(Signal::TERM).await, Some(1));
     let said = fleet.process.lines().join("\n");
     assert!(said.contains("not everything drained"), "{said}");

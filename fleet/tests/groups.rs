@@ -8,7 +8,7 @@ use etcd_client::{Channel, Client};
 use fleet::{
     cluster::{Cluster, Extras, Member, Plan},
     etcd::{Data, Etcd},
-    eventually,
+    eventually::{PATIENCE, eventually},
     http::{self, Response},
     proxy::Rule,
 };
@@ -77,7 +77,7 @@ async fn stored(etcd: &Etcd, name: &str) -> Option<Value> {
 
 #[tokio::test]
 async fn a_group_is_made_changed_and_deleted_for_everybody() {
-    let plan = Plan { gateways: 2, ..Plan::default() };
+    let plan = Plan { gateways: 2, gateway: Extras::patient(), ..Plan::default() };
     let cluster = Cluster::start(plan).await.unwrap();
     let (here, there) = (cluster.gateway(0), cluster.gateway(1));
     assert_eq!(status_of(there, "users", "k0").await.0, 404);
@@ -142,7 +142,8 @@ async fn a_group_is_made_changed_and_deleted_for_everybody() {
 #[tokio::test]
 async fn a_group_that_nodes_have_not_heard_of_yet_is_purged_on_all_of_them() {
     let cluster = Cluster::start(Plan::default().proxied()).await.unwrap();
-    let late = Rule::Delay { to_target: Duration::ZERO, to_client: Duration::from_millis(100) };
+    // Longer than it takes until the purge comes, and little of the time in which they look for it.
+    let late = Rule::Delay { to_target: Duration::ZERO, to_client: Duration::from_millis(30) };
     cluster.nodes().iter().for_each(|node| node.etcd_proxy().set(late));
     let gateway = cluster.gateway(0);
     assert_eq!(put(gateway, "new", json!({})).await.status, 201);
@@ -174,9 +175,9 @@ async fn the_cluster_wins_over_a_nodes_file_unless_it_is_told_otherwise() {
     };
     let process = cluster.node(second).process();
     let wins = said(&["users", "ttl = \"1m\" (not \"5m\")", "wins"]);
-    process.wait_for_line("etcd wins", FOLLOWED_WITHIN, wins).await.unwrap();
+    process.wait_for_line("etcd wins", FOLLOWED_WITHIN * PATIENCE, wins).await.unwrap();
     let deleted = said(&["gone", "was deleted in the cluster"]);
-    process.wait_for_line("it stays deleted", FOLLOWED_WITHIN, deleted).await.unwrap();
+    process.wait_for_line("it stays deleted", FOLLOWED_WITHIN * PATIENCE, deleted).await.unwrap();
     all_serve(&cluster, "users", 60_000, capacity).await;
     assert!(served(&cluster, "gone").await.is_empty());
 

@@ -13,8 +13,8 @@ use fleet::{
 
 /// Three nodes and two gateways, which go by this configuration.
 async fn cluster(config: &str) -> Cluster {
-    let told = Extras::default().config(config);
-    let plan = Plan { gateways: 2, node: told.clone(), gateway: told, ..Plan::default() };
+    let (node, gateway) = (Extras::default().config(config), Extras::patient().config(config));
+    let plan = Plan { gateways: 2, node, gateway, ..Plan::default() };
     Cluster::start(plan).await.unwrap()
 }
 

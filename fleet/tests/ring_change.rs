@@ -44,7 +44,11 @@ async fn complete(fleet: &LocalFleet) {
 
 #[tokio::test]
 async fn a_node_that_came_and_went_brings_back_no_old_value() {
-    let mut fleet = LocalFleet::start(Plan::default()).await.unwrap();
+    // What is missing has moved, however long a node may get no processor.
+    let mut plan = Plan::default();
+    plan.settings.gateway.try_timeout = Duration::from_secs(5);
+    plan.settings.gateway.request_timeout = Duration::from_secs(15);
+    let mut fleet = LocalFleet::start(plan).await.unwrap();
     write_all(&fleet, "old").await;
     fleet.add_node().await.unwrap();
     complete(&fleet).await;

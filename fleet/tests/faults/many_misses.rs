@@ -67,7 +67,7 @@ async fn attempt(form: Form) -> Seen {
     let readers = form.either(1_500, 10_000);
     make_room(readers);
     let origin = Origin::start().await;
-    let patient = Extras::default().env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "60s");
+    let patient = Extras::patient().env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "60s");
     let cluster = origin.fleet(GATEWAYS, patient, "").await;
     let connections = connect(&cluster, readers).await;
 

@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 
 use fleet::{
     checker::{self, Verdict},
-    cluster::{Cluster, Member, Plan},
+    cluster::{Cluster, Plan},
     coherence::Scene,
     history::{FaultKind, GroupKind, History},
     process::Signal,
@@ -18,7 +18,10 @@ use fleet::{
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::row::{Form, NODES};
+use super::{
+    row::{Form, NODES},
+    scene::counted,
+};
 
 const ID: &str = "near";
 const GROUP: &str = "default";
@@ -26,6 +29,9 @@ pub(super) const GATEWAYS: usize = 2;
 const KEYS: usize = 12;
 /// Connections of readers to each gateway: several for each of its workers.
 const READERS: usize = 4;
+/// So many reads must be answered by near caches in short forms: a slow machine reads no key often enough
+/// for it to be hot all the time. In long forms it is half of them.
+const NEAR: u64 = 100;
 /// Reads of the long form.
 const MANY: u64 = 10_000_000;
 /// How long a gateway is stopped: several leases, and less than readers wait.
@@ -45,7 +51,7 @@ async fn near_cache_short() {
     trial(async || {
         let seen = attempt(Form::Short).await;
         seen.assert_valid()?;
-        seen.judge();
+        seen.judge(Form::Short);
         Ok(())
     })
     .await;
@@ -65,7 +71,7 @@ async fn late_relays_short() {
         // Nobody is killed in between, and nothing is held up for so long.
         let seen = Seen { cut_off_too: seen.absences, ..seen };
         seen.assert_valid()?;
-        seen.judge();
+        seen.judge(Form::Short);
         Ok(())
     })
     .await;
@@ -89,7 +95,7 @@ async fn near_cache_long() {
         })
         .unwrap();
     seen.assert_valid().unwrap();
-    seen.judge();
+    seen.judge(Form::Long);
     assert!(seen.reads >= MANY, "only {} reads", seen.reads);
     report.passed().unwrap();
 }
@@ -128,7 +134,7 @@ impl Seen {
         Err(Void(text))
     }
 
-    pub(super) fn judge(&self) {
+    pub(super) fn judge(&self, form: Form) {
         let Self { reads, near, writes, verdict, stand_ins, absences, stall, .. } = self;
         eprintln!(
             "near caches: {reads} reads ({near} near), {writes} writes; {stand_ins} stand-ins, \
@@ -136,7 +142,8 @@ impl Seen {
         );
         verdict.assert_none_wrong();
         verdict.assert_none_older();
-        assert!(near * 2 > *reads, "only {near} of {reads} reads were answered by near caches");
+        let enough = form.either(*near >= NEAR, near * 2 > *reads);
+        assert!(enough, "only {near} of {reads} reads were answered by near caches");
         assert!(*writes > 100, "only {writes} writes were acknowledged");
     }
 }
@@ -263,13 +270,4 @@ async fn hold_up(cluster: &mut Cluster, history: &History, round: usize) {
     proxy.heal();
     history.healed(fault);
     sleep(CALM).await;
-}
-
-/// What these processes have counted in their present lives.
-async fn counted(members: &[Member], name: &str) -> u64 {
-    let mut all = 0;
-    for member in members {
-        all += member.metric(&format!("ringway_{name}_total")).await.unwrap() as u64;
-    }
-    all
 }

@@ -165,7 +165,7 @@ async fn miss(gateways: Vec<SocketAddr>, turn: usize, span: Duration, most: Dura
 /// Values whose time is over are answered while the origin fails, and while it is slow. It is slower than
 /// any test waits, and so are the gateway's deadlines: an answer is one of the soft timeout.
 async fn stale_values(origin: &Origin, group: &str) {
-    let patient = Extras::default().env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "10m");
+    let patient = Extras::patient().env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "10m");
     let cluster = origin.fleet(1, patient, group).await;
     let gateway = cluster.gateway(0);
     let read = async |key: &str| {

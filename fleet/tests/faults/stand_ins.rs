@@ -32,7 +32,7 @@ async fn two_stand_ins_short() {
         })
         .await;
         let Seen { stand_ins, absences, .. } = seen;
-        seen.judge();
+        seen.judge(Form::Short);
         assert!(stand_ins > 100, "only {stand_ins} operations were done in an owner's stead");
         assert!(absences >= 2, "only {absences} absences: each of the other two finds it out");
         Ok(())

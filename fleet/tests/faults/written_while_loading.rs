@@ -51,7 +51,7 @@ impl Seen {
 async fn attempt(form: Form) -> Seen {
     let origin = Origin::start().await;
     // Readers wait until the test is done with their key.
-    let patient = Extras::default().env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "30s");
+    let patient = Extras::patient().env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "30s");
     let cluster = origin.fleet(GATEWAYS, patient, "").await;
     let keys = form.either(60, 3_000);
     let written = (0..keys).map(|n| {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use fleet::{eventually::PATIENCE, report::Report};
+use fleet::{eventually::PATIENCE, report::Report, trial::trial};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -139,6 +139,15 @@ const ROOM: usize = 64 << 20;
 
 #[tokio::test]
 async fn floods_are_cut_off_and_others_served() {
+    trial(async || {
+        flood_all().await;
+        Ok(())
+    })
+    .await;
+}
+
+/// All floods at all listeners, one after the other.
+async fn flood_all() {
     let mut bothered = Bothered::short().await;
     let before = bothered.resident();
     bothered.attacked_now();

@@ -83,9 +83,11 @@ async fn oversize_values_are_refused_in_bounded_memory() {
     let server = Server::start().await;
     server.serves().await;
     let before = server.resident();
-    uploads_are_refused(&server, 8 << 20).await;
+    // Together twice the room, and little enough to be read to its end on a slow machine: a gateway does that
+    // for five seconds after it has refused.
+    uploads_are_refused(&server, 4 << 20).await;
     let grew = server.peak().saturating_sub(before);
-    eprintln!("{UPLOADS} uploads of 8 MiB: {} KiB more at the peak", grew >> 10);
+    eprintln!("{UPLOADS} uploads of 4 MiB: {} KiB more at the peak", grew >> 10);
     assert!(grew < ROOM, "grew by {grew} bytes");
     server.is_well().await;
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fleet::{eventually::how_long, report::Report};
+use fleet::{eventually::how_long, report::Report, trial::trial};
 use prost::Message;
 use proto::v1::GetRequest;
 use tokio::{
@@ -250,6 +250,15 @@ async fn all_closed(mut left: Attackers) -> BTreeMap<Slow, Duration> {
 
 #[tokio::test]
 async fn slow_clients_are_cut_off_and_others_served() {
+    trial(async || {
+        attack_once().await;
+        Ok(())
+    })
+    .await;
+}
+
+/// A few slow clients of each kind.
+async fn attack_once() {
     let mut bothered = Bothered::short().await;
     let listeners = bothered.listeners();
     let before = bothered.resident();

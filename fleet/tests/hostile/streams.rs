@@ -132,7 +132,9 @@ async fn unknown_operations_are_unsupported_and_the_stream_goes_on() {
     let frames = frames.iter().map(|bytes| h2::frame(bytes)).collect();
     let answer = h2::call(server.grpc, EXCHANGE, &[], frames).await.unwrap();
     assert_eq!(answer.status, Some(0), "{answer:?}");
-    let answers = answers(&answer);
+    let mut answers = answers(&answer);
+    // A node that stood still says so first, and answers when it has asked the others.
+    answers.retain(|(_, kind)| !matches!(kind, Kind::Pending(_)));
     let code = |id: u64| match answers.iter().find(|answer| answer.0 == id) {
         Some((_, Kind::Reply(reply))) => Some(reply.code()),
         _ => None,

@@ -1,14 +1,16 @@
 //! The commands that people know, as they stand.
 
-use fleet::cluster::{Cluster, Plan};
+use fleet::cluster::{Cluster, Extras, Plan};
 
 use crate::support::keys;
 
 #[tokio::test]
 async fn the_go_cache_commands_work_as_they_stand() {
     // `apiserver --etcd-endpoints=… --api-port=…` and `cachenode --etcd-endpoints=…
-    // --node-port=…`: the plan's members are told nothing else.
-    let cluster = Cluster::start(Plan { gateways: 2, ..Plan::default() }).await.unwrap();
+    // --node-port=…`: the plan's members are told nothing else, but for the gateways' patience, which is
+    // in their environment.
+    let plan = Plan { gateways: 2, gateway: Extras::patient(), ..Plan::default() };
+    let cluster = Cluster::start(plan).await.unwrap();
     for gateway in [cluster.gateway(0), cluster.gateway(1)] {
         for (key, score) in [("Tom", "630"), ("Jack", "589"), ("Sam", "567")] {
             let answer = gateway.read("scores", key).await.unwrap();

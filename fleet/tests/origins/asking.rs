@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use fleet::{
     cluster::Cluster,
-    http,
+    eventually, http, metrics,
     process::{Process, Spec, binary},
 };
 use tokio::task::JoinSet;
@@ -25,6 +25,23 @@ pub(crate) const HOSTILE: [&str; 11] = [
     "'; DROP TABLE users; --",
     "' OR '1'='1",
 ];
+
+/// How soon many readers have come in.
+const IN_FLIGHT_WITHIN: Duration = Duration::from_secs(3);
+
+/// Waits until the gateways have so many requests under way.
+pub(crate) async fn all_wait(gateways: &[SocketAddr], readers: usize) {
+    eventually("all readers wait", IN_FLIGHT_WITHIN, async || {
+        let mut waiting = 0;
+        for gateway in gateways {
+            let page = http::get(gateway, "/metrics").await.map_err(|error| error.to_string())?;
+            let value = metrics::value(&page.text(), "ringway_gateway_in_flight");
+            waiting += value.unwrap_or_default() as usize;
+        }
+        if waiting >= readers { Ok(()) } else { Err(format!("{waiting} wait")) }
+    })
+    .await;
+}
 
 /// Asks for a key that nobody holds at every gateway at once: all get the value, from one load.
 pub(crate) async fn once_for_all(cluster: &Cluster, group: &str, key: &str, value: &str) {

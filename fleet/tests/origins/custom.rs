@@ -13,10 +13,13 @@ use cachenode::{
     group::Definition,
     origin::{Asked, LoadError, Loaded, OriginDefinition},
 };
-use fleet::{eventually, http, local::Plan};
+use fleet::{descriptors::make_room, eventually, http, local::Plan};
 use tokio::{sync::Semaphore, task::JoinSet};
 
-use crate::api::{Api, assert_error, plan, query};
+use crate::{
+    api::{Api, assert_error, plan, query},
+    asking::all_wait,
+};
 
 /// An origin that says with its keys what is to happen, and counts how often it is asked.
 #[derive(Clone)]
@@ -57,7 +60,7 @@ impl Origin {
         self.calls.load(Ordering::SeqCst)
     }
 
-    /// A fleet of three nodes whose group `loaded` has it, and is that patient with it.
+    /// A fleet of three nodes whose group `loaded` has it, and is that patient with it; so is its gateway.
     async fn fleet(&self, patience: Duration) -> Api {
         let origin = self.clone();
         let mut asked = Asked::new(move |key| origin.clone().load(key));
@@ -69,7 +72,10 @@ impl Origin {
             stale_if_error: Duration::from_secs(60),
             ..Definition::new("loaded".parse().unwrap())
         };
-        Api::of(Plan { groups: vec![group], ..plan() }).await
+        let mut plan = Plan { groups: vec![group], ..plan() };
+        let gateway = &mut plan.settings.gateway;
+        gateway.request_timeout = gateway.request_timeout.max(patience);
+        Api::of(plan).await
     }
 }
 
@@ -105,15 +111,21 @@ async fn what_an_origin_says_is_told_apart() {
 #[tokio::test]
 async fn however_many_ask_the_origin_is_asked_once() {
     const CALLERS: usize = 1000;
+    // Both ends of each connection are in this process.
+    make_room(2 * CALLERS);
     let origin = Origin::new();
-    let api = origin.fleet(Duration::from_secs(10)).await;
+    let api = origin.fleet(Duration::from_secs(60)).await;
     let (gateway, mut callers) = (api.fleet.gateway(), JoinSet::new());
     for _ in 0..CALLERS {
-        callers.spawn(async move { http::get(gateway, &query("loaded", "Tom")).await.unwrap() });
+        callers.spawn(async move { http::get(gateway, &query("loaded", "slow")).await.unwrap() });
     }
+    // A node that gets no processor just when the value comes does not keep it: who came later would make
+    // it ask again.
+    all_wait(&[gateway], CALLERS).await;
+    origin.go.add_permits(CALLERS);
     let answers = callers.join_all().await;
     for answer in answers {
-        assert_eq!((answer.status, answer.text().as_str()), (200, "Tom 1"));
+        assert_eq!((answer.status, answer.text().as_str()), (200, "slow 1"));
     }
     assert_eq!(origin.calls(), 1);
 }

@@ -22,7 +22,7 @@ async fn cluster(dir: &TempDir) -> Cluster {
         root.display()
     );
     let node = Extras::default().config(config);
-    Cluster::start(Plan { node, ..Plan::default() }).await.unwrap()
+    Cluster::start(Plan { node, gateway: Extras::patient(), ..Plan::default() }).await.unwrap()
 }
 
 #[tokio::test]

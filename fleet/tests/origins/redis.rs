@@ -24,7 +24,7 @@ async fn cluster(redis: &Redis) -> Cluster {
         redis.address()
     );
     let node = Extras::default().config(config).env("REDIS_PASSWORD", PASSWORD);
-    Cluster::start(Plan { node, ..Plan::default() }).await.unwrap()
+    Cluster::start(Plan { node, gateway: Extras::patient(), ..Plan::default() }).await.unwrap()
 }
 
 /// How often redis was asked for a value.

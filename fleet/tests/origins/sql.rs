@@ -31,7 +31,7 @@ fn group(name: &str, url: &str, query: &str, more: &str) -> String {
 async fn cluster(groups: &[String]) -> Cluster {
     let node = Extras::default().config(groups.concat());
     let node = node.env("DB_PASSWORD", PASSWORD.replace('/', "%2F"));
-    Cluster::start(Plan { node, ..Plan::default() }).await.unwrap()
+    Cluster::start(Plan { node, gateway: Extras::patient(), ..Plan::default() }).await.unwrap()
 }
 
 /// What both databases do alike with a table `users`.

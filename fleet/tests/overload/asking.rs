@@ -20,8 +20,6 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-/// How long an answer may take before the client gives it up.
-const DEADLINE: Duration = Duration::from_secs(2);
 /// What is read at a time.
 const BUFFER: usize = 64 << 10;
 /// Requests that are due and find no free connection, at most; more are not sent.
@@ -70,11 +68,18 @@ struct Lobby {
 pub(super) struct Client {
     lobby: Arc<Mutex<Lobby>>,
     calls: Vec<mpsc::Sender<Instant>>,
+    deadline: Duration,
     _connections: JoinSet<()>,
 }
 
 impl Client {
-    pub(super) fn new(gateways: &[SocketAddr], connections: usize, requests: &Requests) -> Self {
+    /// `deadline`: how long an answer may take before it is given up.
+    pub(super) fn new(
+        gateways: &[SocketAddr],
+        connections: usize,
+        requests: &Requests,
+        deadline: Duration,
+    ) -> Self {
         let lobby = Arc::new(Mutex::new(Lobby::default()));
         let (mut calls, mut tasks) = (Vec::new(), JoinSet::new());
         for index in 0..connections {
@@ -86,18 +91,19 @@ impl Client {
                 lobby: Arc::clone(&lobby),
                 called,
                 requests: Arc::clone(requests),
+                deadline,
                 buffer: vec![0; BUFFER].into(),
             }));
         }
         lobby.lock().unwrap().free = (0..connections).collect();
-        Self { lobby, calls, _connections: tasks }
+        Self { lobby, calls, deadline, _connections: tasks }
     }
 
     /// Uses every connection once, so that none has to be opened later. What is answered does not count.
     pub(super) async fn open_all(&self) {
         let now = Instant::now();
         self.calls.iter().for_each(|_| self.due(now));
-        eventually("every connection has been used", DEADLINE, async || {
+        eventually("every connection has been used", self.deadline, async || {
             self.lobby.lock().unwrap().free.len() == self.calls.len()
         })
         .await;
@@ -143,6 +149,7 @@ struct Line {
     lobby: Arc<Mutex<Lobby>>,
     called: mpsc::Receiver<Instant>,
     requests: Requests,
+    deadline: Duration,
     buffer: Box<[u8]>,
 }
 
@@ -153,7 +160,7 @@ async fn serve(mut line: Line) {
         loop {
             turn = (turn + 7_919) % line.requests.len();
             let sent = Instant::now();
-            let answer = timeout_at(sent + DEADLINE, line.exchange(&mut stream, turn)).await;
+            let answer = timeout_at(sent + line.deadline, line.exchange(&mut stream, turn)).await;
             let (status, come_again) = answer.ok().and_then(Result::ok).unwrap_or_else(|| {
                 stream = None;
                 (0, false)

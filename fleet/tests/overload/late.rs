@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet::{
-    http,
+    eventually, http,
     local::{LocalFleet, Plan},
 };
 use proto::v1::{self, op::Kind};
@@ -13,14 +13,20 @@ use super::tiny::{Stream, now_us};
 
 /// How soon that is noticed at the latest, on however slow a machine.
 const NOTICED: Duration = Duration::from_secs(20);
+/// How soon something that is asked is in time.
+const IN_TIME_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a node answers to one operation, sent with that stamp.
 async fn asked(stream: &mut Stream, stamp_us: u64) -> Result<v1::Reply, String> {
     stream.ask(1, stamp_us)?;
-    let op = stream.next().await?.ops.pop().ok_or("an empty batch")?;
-    match op.kind {
-        Some(Kind::Reply(reply)) => Ok(reply),
-        other => Err(format!("{other:?}")),
+    loop {
+        let op = stream.next().await?.ops.pop().ok_or("an empty batch")?;
+        match op.kind {
+            Some(Kind::Reply(reply)) => return Ok(reply),
+            // The node stood still for a moment, and answers when it has asked the others.
+            Some(Kind::Pending(_)) => {}
+            other => return Err(format!("{other:?}")),
+        }
     }
 }
 
@@ -47,7 +53,12 @@ async fn a_node_that_is_behind_refuses_what_comes_late_until_it_has_caught_up() 
     let refused = fleet::metrics::value(&metrics, "ringway_refused_late_total").unwrap();
     assert!(refused >= 1.0, "{refused}");
 
-    assert_eq!(asked(&mut stream, now_us()).await.unwrap().value, "630", "this one is in time");
+    // One of these is in time, on however slow a machine.
+    eventually("what comes in time is done", IN_TIME_WITHIN, async || {
+        let reply = asked(&mut stream, now_us()).await?;
+        if reply.value == "630" { Ok(()) } else { Err(reply.message) }
+    })
+    .await;
     drop(stream);
     fleet.stop().await;
 }

@@ -40,6 +40,10 @@ const KEYS: usize = 200;
 const VALUE_BYTES: [usize; 2] = [48 << 10, 256 << 10];
 /// Connections of the client: enough to have more requests under way than a gateway lets in.
 const CONNECTIONS: usize = 2_048;
+/// How long the client waits for an answer, in short and in long forms.
+const DEADLINES: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(2)];
+/// How long the gateway waits for a node in the short form, which asks for no times.
+const PATIENCE: &str = "20s";
 /// Requests that a gateway may have under way in the short form, whose client has twice as many
 /// connections. In a debug build the turn of two thousand takes as long as a try: who has to wait for a
 /// few of them is given up by everybody.
@@ -91,9 +95,9 @@ fn key(n: usize) -> String {
     format!("key-{n}")
 }
 
-fn client_of(cluster: &Cluster, connections: usize) -> Client {
+fn client_of(cluster: &Cluster, connections: usize, deadline: Duration) -> Client {
     let paths = (0..KEYS).map(|n| key_path("default", &key(n)));
-    Client::new(&cluster.gateway_addresses(), connections, &gets(paths))
+    Client::new(&cluster.gateway_addresses(), connections, &gets(paths), deadline)
 }
 
 /// Answered with a value, per second of that span.
@@ -212,9 +216,21 @@ impl Seen {
 
 #[tokio::test]
 async fn twice_as_much_as_can_be_done_short() {
-    let gateway = Extras::default().env("RINGWAY_GATEWAY__MAX_IN_FLIGHT", FEW.to_string());
+    trial(async || {
+        short().await;
+        Ok(())
+    })
+    .await;
+}
+
+/// One peak and one overload.
+async fn short() {
+    let gateway = Extras::default()
+        .env("RINGWAY_GATEWAY__MAX_IN_FLIGHT", FEW.to_string())
+        .env("RINGWAY_GATEWAY__TRY_TIMEOUT", PATIENCE)
+        .env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", PATIENCE);
     let cluster = fleet(Plan { gateway, ..Plan::default() }, VALUE_BYTES[0]).await;
-    let client = client_of(&cluster, 2 * FEW);
+    let client = client_of(&cluster, 2 * FEW, DEADLINES[0]);
     client.open_all().await;
     let second = Duration::from_secs(1);
     let peak = peak_of(&client, STEPS[0]).await;
@@ -244,7 +260,7 @@ async fn twice_as_much_as_can_be_done_long() {
             share.take_in(member.process().id()).unwrap();
         }
         pin(1);
-        let client = client_of(&cluster, CONNECTIONS);
+        let client = client_of(&cluster, CONNECTIONS, DEADLINES[1]);
         let peak = peak_of(&client, STEPS[1]).await;
         let seen = overload(&client, peak, ROUNDS, OVERLOADED, WATCHED).await;
         let late = seen.client_was_late();
