@@ -19,6 +19,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    task::spawn_blocking,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -84,8 +85,8 @@ impl Connection {
     pub(super) async fn run(self) {
         let Self { number, mut client, target, mut rules, counts } = self;
         let (Ok(peer), Ok(here)) = (client.peer_addr(), client.local_addr()) else { return };
-        let mut owner = Owner::new(peer, here);
-        let rule = rules.borrow_and_update().of(&mut owner);
+        let owner = Owner::new(peer, here);
+        let Some((rule, owner)) = rule_for(&mut rules, owner).await else { return };
         let refused = match rule {
             Rule::Cut => true,
             Rule::Drop(drops) => drops.hits_new(number),
@@ -116,6 +117,17 @@ impl Connection {
     }
 }
 
+/// The rule for a connection of that owner. Who that is may have to be looked up, and the others' bytes do
+/// not wait for it. `None`: the proxy stops.
+async fn rule_for(rules: &mut watch::Receiver<Rules>, mut owner: Owner) -> Option<(Rule, Owner)> {
+    let now = rules.borrow_and_update().clone();
+    if owner.is_known() || now.are_for_everyone() {
+        return Some((now.of(&mut owner), owner));
+    }
+    let looking = spawn_blocking(move || (now.of(&mut owner), owner));
+    looking.await.ok()
+}
+
 /// Tells the directions what the rules mean to them; returns when the connection is to be reset.
 async fn follow(
     mut rules: watch::Receiver<Rules>,
@@ -126,7 +138,8 @@ async fn follow(
 ) {
     let mut throws = 0;
     loop {
-        let rule = rules.borrow_and_update().of(&mut owner);
+        let Some((rule, known)) = rule_for(&mut rules, owner).await else { return };
+        owner = known;
         if rule == Rule::Cut {
             return;
         }

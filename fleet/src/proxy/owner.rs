@@ -25,7 +25,12 @@ impl Owner {
         Self { client, proxy, inode: None, found: None }
     }
 
-    /// Whether that process has it.
+    /// Whose it is can be told without looking it up.
+    pub(super) fn is_known(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// Whether that process has it. This may take a while.
     pub(super) fn is(&mut self, pid: u32) -> bool {
         if let Some(found) = self.found {
             return found == pid;
@@ -44,13 +49,11 @@ impl Owner {
 /// The inode of the socket with these addresses, in a table like /proc/net/tcp.
 fn inode(table: &str, local: SocketAddr, remote: SocketAddr) -> Option<u64> {
     let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (local, remote) else { return None };
-    let (local, remote) = (in_table(local), in_table(remote));
-    let inode = table.lines().find_map(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        (words.next()? == local && words.next()? == remote).then(|| words.nth(6))?
-    });
+    // There may be tens of thousands of lines, most of them of connections that are over.
+    let addresses = format!(" {} {} ", in_table(local), in_table(remote));
+    let (_, rest) = table.split_once(&addresses)?;
     // A socket that nobody has any more has inode 0.
-    inode?.parse().ok().filter(|&inode| inode != 0)
+    rest.split_whitespace().nth(6)?.parse().ok().filter(|&inode| inode != 0)
 }
 
 /// An address as the kernel prints it: the four bytes as one number of the machine.

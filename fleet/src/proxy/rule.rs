@@ -76,6 +76,11 @@ impl Rules {
         own.map_or(self.everyone, |(_, rule)| *rule)
     }
 
+    /// Whether no process has a rule of its own.
+    pub(super) fn are_for_everyone(&self) -> bool {
+        self.processes.is_empty()
+    }
+
     /// Whether nobody may connect.
     pub(super) fn refuse_everybody(&self) -> bool {
         self.everyone == Rule::Cut && self.processes.is_empty()

@@ -60,7 +60,7 @@ impl Row for CutLink {
         }
     }
 
-    /// To find out whose connections are whose takes a proxy a while: better before the load.
+    /// The proxy finds out whose connections are whose before the rule comes that counts.
     async fn prepare(&self, cluster: &mut Cluster) {
         if self.0 == Form::Short {
             let gateway = cluster.gateway(CUT).process().id();

@@ -204,7 +204,7 @@ async fn break_and_mend(cluster: &mut Cluster, history: &History, round: usize, 
     let (gateway, node) = (round % GATEWAYS, round % NODES);
     let refused = ["5", "none", "reset"];
     let cut_off = cluster.gateway(gateway).process().id();
-    // To find out whose connections are whose takes a proxy a while, in which nothing passes.
+    // So that the proxy knows whose connections are whose when the rule comes that counts.
     cluster.node(node).proxy().set_for(cut_off, Rule::Pass);
     sleep(calm).await;
 

@@ -46,7 +46,7 @@ async fn part(cluster: &mut Cluster, history: &History, round: usize) {
     let (owner, next) = (round % NODES, (round + 1) % NODES);
     let cut_off = cluster.gateway(round % GATEWAYS).process().id();
     let link = |cluster: &Cluster, rule| cluster.node(next).proxy().set_for(cut_off, rule);
-    // To find out whose connections are whose takes a proxy a while, in which nothing passes.
+    // So that the proxy knows whose connections are whose when the rule comes that counts.
     link(cluster, Rule::Pass);
     sleep(CALM).await;
     let gone = |what| history.fault(FaultKind::Disturbance, &["5", "none", "reset"], what);
