@@ -21,7 +21,7 @@ use common::{
 use proto::v1;
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
-use fake_node::{FakeNode, gateway, soon};
+use fake_node::{FakeNode, FakeStream, gateway, soon, value};
 
 /// Long enough that no test meets it unless it means to.
 const LONG: Duration = Duration::from_secs(60);
@@ -63,6 +63,23 @@ fn within(mut call: Call, try_timeout: Duration, timeout: Duration) -> Call {
     let now = Instant::now();
     (call.try_deadline, call.deadline) = (now + try_timeout, now + timeout);
     call
+}
+
+/// With one deadline, for calls of which none may wait longer than another.
+fn until(mut call: Call, deadline: Instant) -> Call {
+    (call.try_deadline, call.deadline) = (deadline, deadline);
+    call
+}
+
+/// A link whose stream is open, and the stream: a slow machine may take a try's time to open one.
+async fn opened(node: &mut FakeNode) -> (Link, FakeStream) {
+    let link = link_to(node);
+    let first = start(&link, get("opens the stream"));
+    let mut stream = node.stream().await;
+    let op = stream.op().await;
+    stream.answer(op.id, value("open")).await;
+    assert_eq!(value_of(answer(first).await), "open");
+    (link, stream)
 }
 
 /// Makes a call in a task of its own.

@@ -18,5 +18,9 @@ mod rings;
 #[path = "route/writes.rs"]
 mod writes;
 
-/// How long one node may take in these tests.
-const TRY: std::time::Duration = std::time::Duration::from_millis(100);
+use std::time::Duration;
+
+/// How long one node may take where that is what a test is about.
+const TRY: Duration = Duration::from_millis(300);
+/// The same elsewhere: far longer than any node takes that answers.
+const PATIENT: Duration = Duration::from_secs(10);

@@ -162,10 +162,14 @@ mod tests {
     use super::*;
     use crate::topology::Epoch;
 
-    fn submission(verb: v1::Verb, key: &str) -> (Submission, oneshot::Receiver<Answer>) {
+    /// An operation that began at `now`.
+    fn submission(
+        now: Instant,
+        verb: v1::Verb,
+        key: &str,
+    ) -> (Submission, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
         let request = v1::Request { verb: verb.into(), key: key.to_owned(), ..Default::default() };
-        let now = Instant::now();
         let call = Call {
             request: request.into(),
             stand_in: false,
@@ -180,10 +184,10 @@ mod tests {
 
     #[test]
     fn identical_reads_leave_as_one_and_all_are_answered() {
-        let mut queue = Queue::default();
-        let (a, mut a_answer) = submission(v1::Verb::Get, "k");
-        let (b, mut b_answer) = submission(v1::Verb::Get, "k");
-        let (other, _other_answer) = submission(v1::Verb::Get, "x");
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (a, mut a_answer) = submission(now, v1::Verb::Get, "k");
+        let (b, mut b_answer) = submission(now, v1::Verb::Get, "k");
+        let (other, _other_answer) = submission(now, v1::Verb::Get, "x");
         for s in [a, b, other] {
             queue.push(s);
         }
@@ -197,10 +201,11 @@ mod tests {
 
     #[test]
     fn a_read_joins_only_one_that_ends_when_it_would_itself() {
+        let now = Instant::now();
         for (more, less) in [(JOIN_SLACK * 2, Duration::ZERO), (Duration::ZERO, JOIN_SLACK)] {
             let mut queue = Queue::default();
-            let (a, _a) = submission(v1::Verb::Get, "k");
-            let (mut b, _b) = submission(v1::Verb::Get, "k");
+            let (a, _a) = submission(now, v1::Verb::Get, "k");
+            let (mut b, _b) = submission(now, v1::Verb::Get, "k");
             b.call.deadline = a.call.deadline + more - less;
             queue.push(a);
             queue.push(b);
@@ -210,12 +215,10 @@ mod tests {
 
     #[test]
     fn so_many_join_and_the_next_starts_another() {
-        let mut queue = Queue::default();
-        let now = Instant::now();
+        let (mut queue, now) = (Queue::default(), Instant::now());
         let mut answers = Vec::new();
         for _ in 0..MAX_JOINED + 2 {
-            let (mut s, answered) = submission(v1::Verb::Get, "k");
-            (s.call.try_deadline, s.call.deadline) = (now, now);
+            let (s, answered) = submission(now, v1::Verb::Get, "k");
             queue.push(s);
             answers.push(answered);
         }
@@ -224,9 +227,9 @@ mod tests {
 
     #[test]
     fn writes_are_never_joined() {
-        let mut queue = Queue::default();
-        let (a, _a) = submission(v1::Verb::Set, "k");
-        let (b, _b) = submission(v1::Verb::Set, "k");
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (a, _a) = submission(now, v1::Verb::Set, "k");
+        let (b, _b) = submission(now, v1::Verb::Set, "k");
         queue.push(a);
         queue.push(b);
         assert!(queue.pop().is_some() && queue.pop().is_some());
@@ -234,9 +237,9 @@ mod tests {
 
     #[test]
     fn a_read_does_not_join_one_that_has_left() {
-        let mut queue = Queue::default();
-        let (a, _a) = submission(v1::Verb::Get, "k");
-        let (b, _b) = submission(v1::Verb::Get, "k");
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (a, _a) = submission(now, v1::Verb::Get, "k");
+        let (b, _b) = submission(now, v1::Verb::Get, "k");
         queue.push(a);
         assert!(queue.pop().is_some());
         queue.push(b);
@@ -245,10 +248,10 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_at_once() {
-        let mut queue = Queue::default();
+        let (mut queue, now) = (Queue::default(), Instant::now());
         let mut kept = Vec::new();
         for i in 0..=MAX_QUEUED {
-            let (s, answered) = submission(v1::Verb::Set, &i.to_string());
+            let (s, answered) = submission(now, v1::Verb::Set, &i.to_string());
             queue.push(s);
             kept.push(answered);
         }
@@ -259,12 +262,12 @@ mod tests {
 
     #[test]
     fn what_waits_too_long_is_certainly_unsent() {
-        let mut queue = Queue::default();
-        let (a, mut answered) = submission(v1::Verb::Set, "k");
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (a, mut answered) = submission(now, v1::Verb::Set, "k");
         queue.push(a);
-        queue.sweep(Instant::now());
+        queue.sweep(now);
         assert!(answered.try_recv().is_err());
-        queue.sweep(Instant::now() + Duration::from_secs(1));
+        queue.sweep(now + Duration::from_secs(1));
         assert!(matches!(answered.try_recv(), Ok(Answer::Unsent(Unsent::Expired))));
         assert!(queue.is_empty());
     }

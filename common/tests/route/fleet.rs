@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    TRY,
+    PATIENT, TRY,
     fake_discovery::FakeDiscovery,
     fake_node::{FakeNode, gateway, not_started, soon, value},
 };
@@ -56,13 +56,21 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// So many nodes, all of them members.
+    /// So many nodes, all of them members, and a router that waits for each.
     pub(crate) async fn new(count: usize) -> Self {
         Self::with_retries(count, 2).await
     }
 
     pub(crate) async fn with_retries(count: usize, max_retries: usize) -> Self {
-        Self::with(count, Persistence { try_timeout: TRY, max_retries }).await
+        Self::with(count, Persistence { try_timeout: PATIENT, max_retries }).await
+    }
+
+    /// The same with a router that waits for [`TRY`], and links that are open: otherwise a slow
+    /// machine takes a try's time to open one, and what was asked never leaves.
+    pub(crate) async fn hasty(count: usize) -> Self {
+        let fleet = Self::with(count, Persistence { try_timeout: TRY, max_retries: 2 }).await;
+        fleet.open_links().await;
+        fleet
     }
 
     pub(crate) async fn with(count: usize, persistence: Persistence) -> Self {
@@ -83,6 +91,16 @@ impl Fleet {
         }
         fleet.publish(1, 0..count).await;
         fleet
+    }
+
+    /// Opens the links to all nodes.
+    pub(crate) async fn open_links(&self) {
+        for node in 0..self.nodes.len() {
+            let key = self.key(&[node]);
+            let answers = async { while self.get(&key).await.ok() != Some(node) {} };
+            soon("an answer of its own", answers).await;
+        }
+        self.seen();
     }
 
     /// Lets a node that was started answer by its script.

@@ -6,7 +6,7 @@ use common::{
 };
 use proto::v1::{self, op::Kind};
 
-use crate::{TRY, fleet::*};
+use crate::{PATIENT, fleet::*};
 
 #[tokio::test]
 async fn a_large_value_is_asked_for_again_on_the_bulk_lane_of_the_same_node() {
@@ -25,7 +25,7 @@ async fn a_large_value_is_asked_for_again_on_the_bulk_lane_of_the_same_node() {
         let seen = fleet.seen();
         let lanes: Vec<_> = seen.iter().map(|seen| (seen.node, seen.lane)).collect();
         assert_eq!(lanes, [(1, v1::Lane::Small), (1, v1::Lane::Bulk)]);
-        assert!(seen[1].request.try_ms > TRY.as_millis() as u32, "large ones may take longer");
+        assert!(seen[1].request.try_ms > PATIENT.as_millis() as u32, "large ones may take longer");
     }
     assert_eq!(fleet.nodes[1].opened(), 2, "one stream for each lane");
     assert_eq!(fleet.shared.metrics.retries(), 0);

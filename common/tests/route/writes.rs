@@ -8,7 +8,7 @@ use crate::{TRY, fake_node::soon, fleet::*};
 
 #[tokio::test]
 async fn an_unconditional_write_goes_on_once_its_try_is_certainly_over_under_the_same_name() {
-    let fleet = Fleet::new(3).await;
+    let fleet = Fleet::hasty(3).await;
     let key = fleet.key(&[0, 1]);
     fleet.hangs(0);
     for ask in [set(&key), delete(&key)] {
@@ -39,7 +39,7 @@ async fn every_write_has_a_name_of_its_own() {
 
 #[tokio::test]
 async fn a_write_whose_stream_broke_goes_on_when_its_try_would_be_over() {
-    let mut fleet = Fleet::new(3).await;
+    let mut fleet = Fleet::hasty(3).await;
     let key = fleet.key(&[0, 1]);
     fleet.hangs(0);
     let (router, ask) = (fleet.router.clone(), set(&key));
@@ -53,7 +53,7 @@ async fn a_write_whose_stream_broke_goes_on_when_its_try_would_be_over() {
 
 #[tokio::test]
 async fn a_conditional_write_that_is_not_answered_is_not_tried_again() {
-    let fleet = Fleet::new(3).await;
+    let fleet = Fleet::hasty(3).await;
     let key = fleet.key(&[0]);
     fleet.hangs(0);
     let version = common::entry::Version::default();
@@ -81,7 +81,7 @@ async fn a_conditional_write_whose_stream_broke_is_not_tried_again() {
 
 #[tokio::test]
 async fn a_write_that_a_node_said_takes_longer_waits_and_is_never_sent_elsewhere() {
-    let mut fleet = Fleet::new(3).await;
+    let mut fleet = Fleet::hasty(3).await;
     let key = fleet.key(&[0, 1]);
     fleet.on(0, |_| Some(Kind::Pending(v1::Pending {})));
     let started = Instant::now();
@@ -101,7 +101,7 @@ async fn a_write_that_a_node_said_takes_longer_waits_and_is_never_sent_elsewhere
 
 #[tokio::test]
 async fn a_write_that_may_have_been_applied_is_not_called_unavailable() {
-    let fleet = Fleet::new(3).await;
+    let fleet = Fleet::hasty(3).await;
     let key = fleet.key(&[0, 1, 2]);
     fleet.hangs(0);
     fleet.refuses(1);

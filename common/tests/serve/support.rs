@@ -32,15 +32,19 @@ pub const SOON: Duration = Duration::from_secs(10);
 
 pub const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
+/// Every time limit the same.
+pub fn every(limit: Duration) -> Limits {
+    Limits { first_request: limit, head: limit, keep_alive: limit, ..Limits::default() }
+}
+
 /// Every time limit short.
 pub fn short() -> Limits {
-    Limits { first_request: SHORT, head: SHORT, keep_alive: SHORT, ..Limits::default() }
+    every(SHORT)
 }
 
 /// Every time limit out of the way.
 pub fn long() -> Limits {
-    let forever = Duration::from_secs(3600);
-    Limits { first_request: forever, head: forever, keep_alive: forever, ..Limits::default() }
+    every(Duration::from_secs(3600))
 }
 
 /// What the app under test waits for and has seen.
@@ -133,11 +137,13 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 pub async fn connect(address: SocketAddr) -> Client {
-    Client { stream: TcpStream::connect(address).await.unwrap(), since: Instant::now() }
+    let since = Instant::now();
+    Client { stream: TcpStream::connect(address).await.unwrap(), since }
 }
 
 pub struct Client {
     pub stream: TcpStream,
+    /// Before it connected, or sent something last: no limit of the server's began earlier.
     since: Instant,
 }
 
@@ -164,7 +170,6 @@ impl Client {
         let (head, length) = self.head().await;
         let mut body = vec![0; length];
         timeout(SOON, self.stream.read_exact(&mut body)).await.unwrap().unwrap();
-        self.since = Instant::now();
         (head, String::from_utf8(body).unwrap())
     }
 
@@ -176,7 +181,7 @@ impl Client {
         body
     }
 
-    /// Reads to the end; what came, and how long the end took since the last request or response.
+    /// Reads to the end; what came, and how long the end took since something was sent last.
     pub async fn rest_and_end(&mut self) -> (String, Duration) {
         let mut rest = Vec::new();
         // An error is a reset, which is an end too.

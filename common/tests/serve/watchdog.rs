@@ -22,9 +22,8 @@ fn only(change: impl FnOnce(&mut Limits)) -> Limits {
 }
 
 fn assert_took(took: Duration, limit: Duration) {
-    // The client's clock starts a little before or after the server's.
-    let early = Duration::from_millis(20);
-    assert!(took + early >= limit && took < limit * 8, "closed after {took:?}, not {limit:?}");
+    // The client's clock starts before the server's.
+    assert!(took >= limit && took < limit * 8, "closed after {took:?}, not {limit:?}");
 }
 
 #[tokio::test]
@@ -79,16 +78,18 @@ async fn a_later_partial_head_is_closed_too() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_after_keep_alive_and_not_before() {
-    let running = start(only(|limits| limits.keep_alive = SHORT), 1).await;
+    // So long that a client which stands still for a moment does not outlast it.
+    let keep_alive = Duration::from_secs(2);
+    let running = start(only(|limits| limits.keep_alive = keep_alive), 1).await;
     let mut client = running.client().await;
-    for _ in 0..4 {
+    for _ in 0..5 {
         assert_eq!(client.get("/").await, "hello");
-        tokio::time::sleep(SHORT / 2).await; // together longer than keep_alive
+        tokio::time::sleep(keep_alive / 4).await; // together longer than keep_alive
     }
     assert_eq!(client.get("/").await, "hello");
     let (rest, took) = client.rest_and_end().await;
     assert_eq!(rest, "");
-    assert_took(took, SHORT);
+    assert_took(took, keep_alive);
     assert_eq!(running.metrics.closed_idle.get(), 1);
     assert_eq!(running.metrics.closed_slow_head.get(), 0);
 }
@@ -119,15 +120,17 @@ async fn a_long_response_is_not_cut() {
 /// A response that hyper has taken whole, and the socket has not, is still under way.
 #[tokio::test]
 async fn a_reader_slower_than_keep_alive_gets_everything() {
-    let running = start(short(), 1).await;
+    let keep_alive = Duration::from_secs(2);
+    let running = start(every(keep_alive), 1).await;
     let mut client = running.client().await;
     SockRef::from(&client.stream).set_recv_buffer_size(1 << 16).unwrap();
     client.send(GET.replace("GET /", "GET /zeros")).await;
     let (_, length) = client.head().await;
     // In many parts: the last few wait in the kernel's buffers, while the server is idle already.
+    // They take a small part of keep_alive, so that a slow machine has the rest for the request.
     let mut part = vec![0; length / 32];
     for _ in 0..32 {
-        tokio::time::sleep(SHORT / 12).await;
+        tokio::time::sleep(keep_alive / 20).await;
         client.stream.read_exact(&mut part).await.unwrap();
     }
     assert_eq!(client.get("/").await, "hello"); // nor was it told to close
@@ -136,7 +139,8 @@ async fn a_reader_slower_than_keep_alive_gets_everything() {
 /// The same where the client's HTTP/2 window is what holds the response back.
 #[tokio::test]
 async fn an_http2_reader_slower_than_keep_alive_gets_everything() {
-    let running = start(short(), 1).await;
+    let keep_alive = Duration::from_secs(1);
+    let running = start(every(keep_alive), 1).await;
     let io = TokioIo::new(running.client().await.stream);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.initial_stream_window_size(1 << 20).initial_connection_window_size(1 << 20);
@@ -148,7 +152,7 @@ async fn an_http2_reader_slower_than_keep_alive_gets_everything() {
         got += frame.unwrap().into_data().unwrap().len();
         if got >= pause_at {
             pause_at += 8 << 20;
-            tokio::time::sleep(SHORT / 2).await;
+            tokio::time::sleep(keep_alive / 4).await;
         }
     }
     assert_eq!(got, 64 << 20);
@@ -182,9 +186,9 @@ async fn an_http2_client_that_does_not_open_its_window_is_cut() {
         builder.initial_stream_window_size(window).initial_connection_window_size(1 << 20);
         let (mut sender, connection) = builder.handshake(io).await.unwrap();
         tokio::spawn(connection);
+        let since = std::time::Instant::now();
         // A body that is not read opens no window.
         let response = sender.send_request(http2_get("/zeros")).await.unwrap();
-        let since = std::time::Instant::now();
         eventually("the connection is gone", || running.metrics.open() == 0).await;
         assert_took(since.elapsed(), SHORT);
         assert_eq!(running.metrics.closed_slow_reader.get(), 1, "window {window}");
