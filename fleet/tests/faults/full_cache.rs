@@ -193,10 +193,8 @@ async fn fleet(form: &Form, eviction: &str) -> Cluster {
         .env("RINGWAY_GROUPS__DEFAULT__CAPACITY", capacity)
         .env("RINGWAY_GROUPS__DEFAULT__EVICTION", eviction);
     // The node is the only one: when it gets no processor for a while, nobody answers in its stead.
-    let gateway = Extras::default()
-        .env("RINGWAY_GATEWAY__TRY_TIMEOUT", "20s")
-        .env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "20s");
-    Cluster::start(Plan { nodes: 1, node, gateway, ..Plan::default() }).await.unwrap()
+    let plan = Plan { nodes: 1, node, gateway: Extras::patient(), ..Plan::default() };
+    Cluster::start(plan).await.unwrap()
 }
 
 #[tokio::test]

@@ -186,10 +186,7 @@ async fn by_stream(node: SocketAddr, until: Instant) -> Answered {
 /// How many answers came by the connection and by the stream.
 async fn tiny_gets(span: Duration) -> [u64; 2] {
     // A node that stands still for a moment is waited for: there is no other.
-    let gateway = Extras::default()
-        .env("RINGWAY_GATEWAY__TRY_TIMEOUT", "20s")
-        .env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", "20s");
-    let plan = Plan { nodes: 1, gateway, ..Plan::default() };
+    let plan = Plan { nodes: 1, gateway: Extras::patient(), ..Plan::default() };
     let cluster = Cluster::start(plan).await.unwrap();
     let (gateway, node) = (cluster.gateway(0).address(), cluster.node(0).address());
     let until = Instant::now() + span;

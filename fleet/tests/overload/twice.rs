@@ -42,8 +42,6 @@ const VALUE_BYTES: [usize; 2] = [48 << 10, 256 << 10];
 const CONNECTIONS: usize = 2_048;
 /// How long the client waits for an answer, in short and in long forms.
 const DEADLINES: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(2)];
-/// How long the gateway waits for a node in the short form, which asks for no times.
-const PATIENCE: &str = "20s";
 /// Requests that a gateway may have under way in the short form, whose client has twice as many
 /// connections. In a debug build the turn of two thousand takes as long as a try: who has to wait for a
 /// few of them is given up by everybody.
@@ -225,10 +223,7 @@ async fn twice_as_much_as_can_be_done_short() {
 
 /// One peak and one overload.
 async fn short() {
-    let gateway = Extras::default()
-        .env("RINGWAY_GATEWAY__MAX_IN_FLIGHT", FEW.to_string())
-        .env("RINGWAY_GATEWAY__TRY_TIMEOUT", PATIENCE)
-        .env("RINGWAY_GATEWAY__REQUEST_TIMEOUT", PATIENCE);
+    let gateway = Extras::patient().env("RINGWAY_GATEWAY__MAX_IN_FLIGHT", FEW.to_string());
     let cluster = fleet(Plan { gateway, ..Plan::default() }, VALUE_BYTES[0]).await;
     let client = client_of(&cluster, 2 * FEW, DEADLINES[0]);
     client.open_all().await;
